@@ -1,0 +1,8 @@
+"""genoseq: train, sweep, measure and use next-token models of genomes."""
+
+from importlib.metadata import PackageNotFoundError, version
+
+try:
+    __version__ = version("genoseq")
+except PackageNotFoundError:  # a source tree that was never installed
+    __version__ = "0.0.0"

@@ -1,0 +1,1 @@
+"""Reading, cutting and sampling genomes."""

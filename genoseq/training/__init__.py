@@ -1,0 +1,1 @@
+"""Lightning: one module, its metrics and its callbacks."""
