@@ -1,0 +1,117 @@
+"""What every verb shares: where the configs are, how a user's mistake is told, how a run's folder is claimed.
+
+Nothing here imports torch, so that ``--help`` and shell completion stay quick.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import platform
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn, TypeVar
+
+import hydra
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+from genoseq.errors import UserError
+from genoseq.paths import conf_dir
+
+T = TypeVar("T")
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _GIB = -1, -3, 1 << 30
+
+
+def user_error(error: BaseException | None) -> UserError | None:
+    """Return the user's mistake behind `error`, if that is what it is (Hydra wraps what a constructor raises)."""
+    seen: set[int] = set()
+    while error is not None and id(error) not in seen:
+        if isinstance(error, UserError):
+            return error
+        seen.add(id(error))
+        error = error.__cause__ or error.__context__
+    return None
+
+
+def fail(message: str) -> NoReturn:
+    """Print one sentence for the user and exit with code 2."""
+    print(f"genoseq: {message}", file=sys.stderr)
+    raise SystemExit(2)
+
+
+def verb(config_name: str) -> Callable[[Callable[[DictConfig], T]], Callable[[], T]]:
+    """Make a function of the composed config a command: Hydra composes, a user's mistake is one sentence, exit code 2."""
+
+    def wrap(task: Callable[[DictConfig], T]) -> Callable[[], T]:
+        @functools.wraps(task)
+        def guarded(cfg: DictConfig) -> T:
+            keep_freed_memory()
+            try:
+                return task(cfg)
+            except Exception as error:
+                mistake = user_error(error)
+                if mistake is None:
+                    raise
+                fail(str(mistake))
+
+        try:
+            folder = str(conf_dir())
+        except UserError as error:
+            fail(str(error))
+        main: Callable[[], T] = hydra.main(version_base="1.3", config_path=folder, config_name=config_name)(guarded)
+        return main
+
+    return wrap
+
+
+def keep_freed_memory() -> None:
+    """Stop glibc from handing freed memory back to the kernel between steps (it is faulted in again on the next).
+
+    Up to a third of a CPU training step; does nothing on other systems or when the user set a policy.
+    """
+    if platform.libc_ver()[0] == "glibc" and not any(name.startswith("MALLOC_") for name in os.environ):
+        libc = ctypes.CDLL(None)
+        libc.mallopt(_M_MMAP_THRESHOLD, _GIB)
+        libc.mallopt(_M_TRIM_THRESHOLD, _GIB)
+
+
+def main_process() -> bool:
+    """Whether this process is a run's first (Lightning starts the other ranks with LOCAL_RANK set)."""
+    return os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("RANK", "0") == "0"
+
+
+class OutputFolder(Callback):
+    """Refuses, before anything is written, a run folder that cannot be written or that holds another run."""
+
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Claim the folder of a single run."""
+        self._claim(Path(config.hydra.run.dir), config)
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Check that a sweep's folder can be written."""
+        self._writable(Path(config.hydra.sweep.dir))
+
+    def _claim(self, folder: Path, config: DictConfig) -> None:
+        if not main_process():
+            return
+        self._writable(folder)
+        ckpt = config.get("ckpt")
+        goes_on = ckpt is not None and Path(ckpt).resolve().is_relative_to(folder.resolve())
+        if any((folder / name).exists() for name in ("result.json", "checkpoints", "evaluation.json")) and not goes_on:
+            fail(
+                f"the folder {folder} already holds a run; give another hydra.run.dir, or go on with that run by "
+                f"ckpt={folder}/checkpoints/last.ckpt"
+            )
+
+    @staticmethod
+    def _writable(folder: Path) -> None:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=folder):
+                pass
+        except OSError as error:
+            fail(f"the output folder {folder} cannot be written ({error.strerror}); give another hydra.run.dir")

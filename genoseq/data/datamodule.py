@@ -1,0 +1,257 @@
+"""The DataModule: start positions in, gathered tokens out. No worker, no list of windows."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from genoseq.data.batch import Batch, Gather
+from genoseq.data.genome import Genome
+from genoseq.data.sampler import Streams, WindowSampler, carry_streams, window_streams
+from genoseq.data.sources import load_genome
+from genoseq.data.split import Parts, Split
+from genoseq.data.tokenizer import Tokenizer
+from genoseq.errors import UserError
+
+
+class TrainingSteps(Dataset[Batch]):
+    """Maps a step number to that step's batch."""
+
+    def __init__(self, sampler: WindowSampler, seq_len: int) -> None:
+        self.sampler, self.seq_len = sampler, seq_len
+
+    def __getitem__(self, step: int) -> Batch:
+        starts, flip = self.sampler.batch(step)
+        rows = torch.from_numpy(flip) if self.sampler.reverse_complement else None
+        carry = step % self.sampler.chain > 0
+        return Batch(torch.from_numpy(starts), self.seq_len, flip=rows, step=step, carry=carry)
+
+
+class StepsFrom(Sampler[int]):
+    """Counts steps up from `first`; its length is the whole run's, as Lightning counts a resumed epoch."""
+
+    def __init__(self, first: int, total: int) -> None:
+        self.first, self.total = first, total
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self.first, self.total))
+
+    def __len__(self) -> int:
+        return self.total
+
+
+class StreamChunks(Dataset[Batch]):
+    """Evaluation batches: `rows` streams side by side, read in chunks of `chunk` predictions with the state carried.
+
+    Streams are sorted by length so that rows end together; group g of rows goes to rank g mod world_size. Every rank
+    gets at least one chunk, as Lightning leaves a rank without any out of the epoch's end, where the others wait for it.
+    """
+
+    def __init__(
+        self,
+        streams: Streams,
+        groups: np.ndarray[Any, np.dtype[np.int64]],
+        rows: int,
+        chunk: int,
+        stride: int,
+        rank: int = 0,
+        world_size: int = 1,
+    ) -> None:
+        self.streams, self.groups, self.stride = streams, groups, stride
+        order = np.argsort(-(streams.warmup + streams.scored), kind="stable")
+        self._plan: list[tuple[np.ndarray[Any, np.dtype[np.int64]], int, int]] = []
+        rows = min(rows, max(1, len(order) // world_size))  # few streams: fewer side by side, but some for each rank
+        for number, at in enumerate(range(0, len(order), rows)):
+            if number % world_size == rank:
+                row = order[at : at + rows]
+                length = int((streams.warmup + streams.scored)[row].max())
+                self._plan += [(row, lo, min(lo + chunk, length)) for lo in range(0, length, chunk)]
+        if not self._plan and len(order):  # fewer streams than ranks: one position after a stream's end, never scored
+            end = int((streams.warmup + streams.scored)[order[0]])
+            self._plan = [(order[:1], end, end + 1)]
+
+    def __len__(self) -> int:
+        return len(self._plan)
+
+    def __getitem__(self, index: int) -> Batch:
+        row, lo, hi = self._plan[index]
+        s = self.streams
+        position = np.arange(lo, hi)[None]
+        begin, end = s.warmup[row][:, None], (s.warmup + s.scored)[row][:, None]
+        scored = (position >= begin) & (position < end)
+        return Batch(
+            torch.from_numpy(s.start[row] + lo * self.stride),
+            hi - lo,
+            scored=None if scored.all() else torch.from_numpy(scored),
+            group=torch.from_numpy(self.groups[row]),
+            carry=lo > 0,
+        )
+
+
+class GenomeData(LightningDataModule):
+    """A genome, its tokens, its split, and the windows of each stage.
+
+    Parameters
+    ----------
+    genome : str or sequence of str
+        A path (FASTA or plain letters, compressed or not), a list or glob of paths, a name, or an accession.
+    tokenizer : Tokenizer
+    split : Split
+    seq_len : int
+        Inputs a window, in tokens.
+    batch_size : int
+        Windows a step on each device.
+    seed : int
+    k, stride : int
+        As the tokeniser has them; here so that their override names are short.
+    reverse_complement : bool
+        Train on both strands.
+    chain : int
+        Consecutive windows that a training row reads with its state carried before it jumps; 1 = the zero state each.
+    carry_state : bool
+        Validate and test on whole stretches with the state carried; False = on separate windows from the zero state.
+        ``random_windows`` always uses separate windows.
+    eval_rows, eval_chunk, eval_warmup : int
+        Streams side by side, predictions a chunk, predictions that warm a stream up.
+    eval_windows : int
+        Separate windows scored at most.
+    genome_dir, cache_dir : str or None
+        Folders in which named genomes and downloads are looked for.
+    """
+
+    def __init__(
+        self,
+        genome: str | Sequence[str],
+        tokenizer: Tokenizer,
+        split: Split,
+        seq_len: int = 256,
+        batch_size: int = 64,
+        seed: int = 0,
+        k: int = 1,
+        stride: int = 1,
+        reverse_complement: bool = True,
+        chain: int = 1,
+        carry_state: bool = True,
+        eval_rows: int = 64,
+        eval_chunk: int = 512,
+        eval_warmup: int = 1024,
+        eval_windows: int = 4096,
+        genome_dir: str | None = None,
+        cache_dir: str | None = None,
+    ) -> None:
+        super().__init__()
+        sizes = {"seq_len": seq_len, "batch_size": batch_size, "chain": chain}
+        sizes |= {"eval_rows": eval_rows, "eval_chunk": eval_chunk, "eval_windows": eval_windows}
+        for name, value in sizes.items():
+            if value < 1:
+                raise UserError(f"data.{name}={value} is not a size: give 1 or more")
+        if eval_warmup < 0:
+            raise UserError(f"data.eval_warmup={eval_warmup} is not a count of tokens: give 0 or more")
+        self.spec = genome if isinstance(genome, str) else list(genome)
+        self.tokenizer, self.split, self.vocabulary = tokenizer, split, tokenizer.vocabulary
+        self.seq_len, self.batch_size, self.seed = seq_len, batch_size, seed
+        self.reverse_complement, self.chain, self.carry_state = reverse_complement, chain, carry_state
+        self.eval_rows, self.eval_chunk, self.eval_warmup = eval_rows, eval_chunk, eval_warmup
+        self.eval_windows = eval_windows
+        self.genome_dir, self.cache_dir = genome_dir, cache_dir
+        self.span = self.vocabulary.span(seq_len)
+        self._genome: Genome | None = None
+        self._parts: Parts | None = None
+        self._gather: dict[torch.device, Gather] = {}
+
+    @property
+    def genome(self) -> Genome:
+        """The genome, read on first use."""
+        if self._genome is None:
+            self._genome = load_genome(self.spec, genome_dir=self.genome_dir, cache_dir=self.cache_dir)
+            longest = max(self._genome.records, key=lambda record: record.length)
+            if longest.length < self.span:
+                raise UserError(
+                    f"the longest record of genome '{self._genome.name}' ({self._genome.source}), '{longest.name}', has "
+                    f"{longest.length:,} bases and a window of data.seq_len={self.seq_len} needs {self.span:,}; "
+                    "lower data.seq_len or give a longer sequence"
+                )
+        return self._genome
+
+    @property
+    def parts(self) -> Parts:
+        """The split of the genome, made on first use."""
+        if self._parts is None:
+            self._parts = self.split(self.genome, self.span, self.seed)
+        return self._parts
+
+    def prepare_data(self) -> None:
+        """Read (and, once, fetch) the genome."""
+        _ = self.genome
+
+    def setup(self, stage: str) -> None:
+        """Read, cut and tokenise, once."""
+        _ = self.parts
+        if not self._gather:
+            tokens = self.tokenizer.encode(self.genome.codes)
+            self._gather[torch.device("cpu")] = Gather(
+                tokens, self.tokenizer.reverse_complement(), self.vocabulary.stride
+            )
+
+    @property
+    def _rank(self) -> tuple[int, int]:
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        """Return one endless pass of steps, from the trainer's own step on."""
+        rank, world_size = self._rank
+        sampler = WindowSampler(
+            self.parts,
+            self.vocabulary,
+            self.seq_len,
+            self.batch_size,
+            self.seed,
+            rank,
+            world_size,
+            self.reverse_complement,
+            self.chain,
+        )
+        assert self.trainer is not None
+        if self.trainer.max_steps < 1:
+            raise UserError(f"trainer.max_steps={self.trainer.max_steps} gives no end: a run is counted in steps, 1 or more")
+        batches = self.trainer.accumulate_grad_batches
+        first, total = self.trainer.global_step * batches, self.trainer.max_steps * batches
+        return DataLoader(TrainingSteps(sampler, self.seq_len), batch_size=None, sampler=StepsFrom(first, total))
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        """Return the validation part as streams or windows."""
+        return self.stream_loader("val")
+
+    def test_dataloader(self) -> DataLoader[Batch]:
+        """Return the test part as streams or windows."""
+        return self.stream_loader("test")
+
+    def streams(self, stage: str) -> Streams:
+        """Return what is scored of `stage`: carried streams, or windows from the zero state."""
+        v = self.vocabulary
+        if self.carry_state and not self.parts.leaks:
+            rows = self.eval_rows * self._rank[1]
+            return carry_streams(self.parts.of(stage), v.k, v.stride, rows, self.eval_warmup)
+        return window_streams(self.parts, stage, self.span, self.seq_len, self.eval_windows, self.seed)
+
+    def stream_loader(self, stage: str) -> DataLoader[Batch]:
+        """Return the loader of the streams of `stage` for this rank."""
+        streams = self.streams(stage)
+        edges = np.array([record.start for record in self.genome.records])
+        groups = np.searchsorted(edges, streams.start, side="right") - 1
+        stride = self.vocabulary.stride
+        data = StreamChunks(streams, groups, self.eval_rows, self.eval_chunk, stride, *self._rank)
+        return DataLoader(data, batch_size=None, shuffle=False)
+
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> Batch:
+        """Gather the batch's tokens where the model lives."""
+        device = batch.starts.device
+        if device not in self._gather:
+            self._gather[device] = next(iter(self._gather.values())).to(device)
+        batch.tokens = self._gather[device](batch)
+        return batch

@@ -1,0 +1,69 @@
+"""Intervals of a genome: int64 arrays (n, 2), half-open, in bases, sorted, not overlapping."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from genoseq.data.genome import UNKNOWN, Genome
+
+Intervals = NDArray[np.int64]
+
+
+def as_intervals(pairs: Sequence[tuple[int, int]]) -> Intervals:
+    """Return sorted int64 (n, 2) intervals from (start, stop) pairs, empty ones left out."""
+    kept = sorted((int(a), int(b)) for a, b in pairs if b > a)
+    return np.array(kept, dtype=np.int64).reshape(-1, 2)
+
+
+def bases(intervals: Intervals) -> int:
+    """Return the number of bases that `intervals` (n, 2) cover."""
+    return int((intervals[:, 1] - intervals[:, 0]).sum())
+
+
+def intersect(a: Intervals, b: Intervals) -> Intervals:
+    """Return the overlap of two sorted lists of non-overlapping intervals."""
+    out, i, j = [], 0, 0
+    while i < len(a) and j < len(b):
+        out.append((max(a[i, 0], b[j, 0]), min(a[i, 1], b[j, 1])))
+        if a[i, 1] < b[j, 1]:
+            i += 1
+        else:
+            j += 1
+    return as_intervals(out)
+
+
+def usable(genome: Genome, unknown_run: int) -> Intervals:
+    """Return the genome's records without their runs of at least `unknown_run` unknown letters."""
+    codes = genome.codes.numpy()
+    out = []
+    for record in genome.records:
+        edges = [record.start]
+        block = 1 << 22  # bounds the scratch memory on long records
+        where = [
+            lo + np.flatnonzero(codes[lo : min(lo + block, record.end)] == UNKNOWN)
+            for lo in range(record.start, record.end, block)
+        ]
+        unknown = np.concatenate(where) if where else np.zeros(0, np.int64)
+        for run in np.split(unknown, np.flatnonzero(np.diff(unknown) > 1) + 1):
+            if len(run) >= unknown_run:
+                edges += [int(run[0]), int(run[-1]) + 1]
+        edges.append(record.end)
+        out += list(zip(edges[::2], edges[1::2], strict=True))
+    return as_intervals(out)
+
+
+def cut_tail(intervals: Intervals, amount: int, gap: int) -> tuple[Intervals, Intervals]:
+    """Cut the last `amount` bases off `intervals`, and `gap` more bases before them, if they touch, away."""
+    left = amount
+    for i in range(len(intervals) - 1, -1, -1):
+        a, b = int(intervals[i, 0]), int(intervals[i, 1])
+        if b - a >= left:
+            cut = b - left
+            tail = as_intervals([(cut, b), *map(tuple, intervals[i + 1 :])])
+            head = as_intervals([*map(tuple, intervals[:i]), (a, cut - gap)])
+            return head, tail
+        left -= b - a
+    return as_intervals([]), intervals

@@ -1,0 +1,175 @@
+"""Tokenisers: from base codes to what the model predicts, and back.
+
+Both give one token *at every base position*: the token at position p covers the bases p … p + k − 1.
+``stride`` only says which of them a window visits, so every reading frame of the genome is in one tensor and
+changing the stride costs no memory.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from genoseq.data.genome import BASES, UNKNOWN
+from genoseq.errors import UserError
+
+MAX_K = 10  # 4^10 = 1,048,576 words; one more letter and the embedding alone is gigabytes
+_BLOCK = 1 << 20  # positions encoded at a time, which bounds the scratch memory
+
+
+@dataclass(frozen=True, slots=True)
+class Vocabulary:
+    """The part of a tokeniser that a network and a loss need to know.
+
+    Attributes
+    ----------
+    size : int
+        Number of token ids, the unknown token included.
+    first, words : int
+        Ids ``first … first + words - 1`` are the words a model can predict; the one id outside is ``unknown``.
+    unknown : int
+        Id of a token with a letter other than A, C, G, T. It is read but never predicted.
+    k, stride : int
+        Bases a token covers, and bases from one token to the next.
+    """
+
+    size: int
+    first: int
+    words: int
+    unknown: int
+    k: int
+    stride: int
+
+    @property
+    def new_bases(self) -> int:
+        """Bases that a token adds to those before it: what its code length is divided by."""
+        return min(self.k, self.stride)
+
+    def span(self, seq_len: int) -> int:
+        """Bases under a window of ``seq_len`` inputs and the target after the last of them."""
+        return seq_len * self.stride + self.k
+
+
+class Tokenizer(ABC):
+    """Turns base codes into token ids at every position, and ids back into letters."""
+
+    vocabulary: Vocabulary
+
+    @abstractmethod
+    def encode(self, codes: Tensor) -> Tensor:
+        """Return the token at every base position.
+
+        Parameters
+        ----------
+        codes : Tensor
+            uint8, shape (n,): A=1 C=2 T=3 G=4, 0 = any other letter.
+
+        Returns
+        -------
+        Tensor
+            uint8, int16 or int32 (the smallest that fits), shape (n,). The last k − 1 positions have no whole
+            token and hold the unknown id.
+        """
+
+    @abstractmethod
+    def letters(self, token: int) -> str:
+        """Return the k letters of one token; ``N`` for each base of the unknown token."""
+
+    @abstractmethod
+    def reverse_complement(self) -> Tensor:
+        """Return the table, int64 of shape (size,), from a token to the same bases read on the other strand."""
+
+    def decode(self, tokens: Tensor | Sequence[int]) -> str:
+        """Return the letters that tokens ``stride`` bases apart spell.
+
+        Parameters
+        ----------
+        tokens : Tensor or sequence of int
+            Shape (L,), as a window visits them.
+
+        Notes
+        -----
+        With stride > k the bases between two tokens were never seen and are left out.
+        """
+        ids = [int(t) for t in tokens]
+        if not ids:
+            return ""
+        fresh = self.vocabulary.new_bases
+        return self.letters(ids[0]) + "".join(self.letters(t)[-fresh:] for t in ids[1:])
+
+
+class CharTokenizer(Tokenizer):
+    """One token a base, ids as in the report: A=1 C=2 T=3 G=4, 0 = any other letter."""
+
+    def __init__(self, k: int = 1, stride: int = 1) -> None:
+        if k != 1 or stride != 1:
+            raise UserError(
+                f"data=char reads one base a token, so data.k={k} data.stride={stride} does not fit; use data=kmer"
+            )
+        self.vocabulary = Vocabulary(size=5, first=1, words=4, unknown=UNKNOWN, k=1, stride=1)
+
+    def encode(self, codes: Tensor) -> Tensor:
+        return codes  # the genome's own codes are the tokens: nothing to copy
+
+    def letters(self, token: int) -> str:
+        return ("N" + BASES)[token]
+
+    def reverse_complement(self) -> Tensor:
+        return torch.tensor([0, 3, 4, 1, 2])
+
+
+class KmerTokenizer(Tokenizer):
+    """k bases a token: ids 0 … 4^k − 1, first base most significant, digits A=0 C=1 T=2 G=3; 4^k = unknown.
+
+    Parameters
+    ----------
+    k : int
+        Bases a token, 1 to 10.
+    stride : int
+        Bases from one token to the next: 1 overlaps, k does not.
+    """
+
+    def __init__(self, k: int = 4, stride: int = 1) -> None:
+        if not 1 <= k <= MAX_K:
+            raise UserError(
+                f"data.k={k} cannot be used: a vocabulary of 4^k words fits for k from 1 to {MAX_K}; choose such a k"
+            )
+        if stride < 1:
+            raise UserError(f"data.stride={stride} is not a distance: give the bases from one token to the next, 1 or more")
+        words = 4**k
+        self.vocabulary = Vocabulary(size=words + 1, first=0, words=words, unknown=words, k=k, stride=stride)
+
+    def encode(self, codes: Tensor) -> Tensor:
+        v = self.vocabulary
+        dtype = torch.uint8 if v.size <= 256 else torch.int16 if v.size <= 32767 else torch.int32
+        out = torch.full((len(codes),), v.unknown, dtype=dtype)
+        whole = len(codes) - v.k + 1
+        for lo in range(0, max(whole, 0), _BLOCK):
+            hi = min(lo + _BLOCK, whole)
+            token = torch.zeros(hi - lo, dtype=torch.int32)
+            known = torch.ones(hi - lo, dtype=torch.bool)
+            for j in range(v.k):
+                base = codes[lo + j : hi + j]
+                known &= base != UNKNOWN
+                token.mul_(4).add_(base).sub_(1)
+            out[lo:hi] = token.masked_fill_(~known, v.unknown).to(dtype)
+        return out
+
+    def letters(self, token: int) -> str:
+        v = self.vocabulary
+        if token == v.unknown:
+            return "N" * v.k
+        return "".join(BASES[(token >> 2 * (v.k - 1 - j)) & 3] for j in range(v.k))
+
+    def reverse_complement(self) -> Tensor:
+        v = self.vocabulary
+        token = torch.arange(v.words)
+        out = torch.zeros(v.words, dtype=torch.int64)
+        for _ in range(v.k):
+            out = out * 4 + (token % 4 + 2) % 4  # A=0 and T=2 pair, C=1 and G=3 pair
+            token = token // 4
+        return torch.cat([out, torch.tensor([v.unknown])])

@@ -1,0 +1,68 @@
+"""The count models beside a run: learnt from the same part, scored on the same bases."""
+
+from __future__ import annotations
+
+import math
+import time
+from dataclasses import dataclass
+
+from genoseq.data.coverage import covered_positions
+from genoseq.data.datamodule import GenomeData
+from genoseq.data.leakage import shared_kmers
+from genoseq.models.markov import Blend, CountTable, Score, fit_blend, fit_table
+
+
+@dataclass(frozen=True)
+class Opponents:
+    """What a network has to beat.
+
+    Attributes
+    ----------
+    table : CountTable
+        The best order-k table; order and smoothing chosen on the validation part.
+    blend : Blend
+        Backoff blend of orders up to 16, both strands.
+    seconds : float
+        Time that learning took.
+    """
+
+    table: CountTable
+    blend: Blend
+    seconds: float
+
+    @classmethod
+    def fit(cls, data: GenomeData) -> Opponents:
+        """Learn both from the training part of `data`."""
+        begin = time.perf_counter()
+        codes, parts = data.genome.codes.numpy(), data.parts
+        table = fit_table(codes, parts.train, parts.val)
+        blend = fit_blend(codes, parts.train, parts.val)
+        return cls(table, blend, time.perf_counter() - begin)
+
+    @property
+    def names(self) -> dict[str, str]:
+        """Labels for tables and plots."""
+        return {"baseline": f"baseline (order-{self.table.order} table)", "blend": "blend (orders to 16)"}
+
+    def score(self, data: GenomeData, stage: str) -> dict[str, Score]:
+        """Return both models' scores on a part of `data`."""
+        codes, part = data.genome.codes.numpy(), data.parts.of(stage)
+        return {"baseline": self.table.score(codes, part), "blend": self.blend.score(codes, part)}
+
+
+def chance(data: GenomeData) -> dict[str, float]:
+    """Return what guessing gives: accuracy (share of tokens) and bits per base of equally likely words."""
+    v = data.vocabulary
+    return {
+        "chance/accuracy": 1 / 4**v.new_bases,  # what overlaps the token before is known
+        "chance/bits_per_base": math.log2(4),
+    }
+
+
+def leakage(data: GenomeData) -> dict[str, float]:
+    """Return the leakage figures of a split, shares of test positions."""
+    codes, parts = data.genome.codes.numpy(), data.parts
+    return {
+        "leakage/positions": covered_positions(parts, data.span),
+        "leakage/shared_kmers": shared_kmers(codes, parts.train, parts.test),
+    }

@@ -1,0 +1,110 @@
+"""result.json: what a run measured, on what, and with which versions; one flat object."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig
+
+from genoseq.data.datamodule import GenomeData
+from genoseq.report.baselines import Opponents, chance, leakage
+from genoseq.report.provenance import provenance
+from genoseq.training.module import NextToken
+
+
+def choice(group: str) -> str | None:
+    """Return the option that was chosen for a config group, ``None`` outside a Hydra run."""
+    return HydraConfig.get().runtime.choices.get(group) if HydraConfig.initialized() else None
+
+
+def split_name(parts_leak: bool) -> str:
+    """Return the name of the split, as chosen."""
+    return choice("data/split") or ("random_windows" if parts_leak else "unnamed")
+
+
+def about_data(data: GenomeData) -> dict[str, Any]:
+    """Return what a result says of its genome, tokens and split."""
+    v, g = data.vocabulary, data.genome
+    return {
+        "genome/name": g.name,
+        "genome/bases": len(g),
+        "genome/sha256": g.sha256,
+        "genome/unknown": sum(g.unknown.values()),
+        "tokens/k": v.k,
+        "tokens/stride": v.stride,
+        "tokens/new_bases": v.new_bases,
+        "split/leaks": data.parts.leaks,
+    }
+
+
+def opponents_result(scores: dict[str, Any], opponents: Opponents | None) -> dict[str, Any]:
+    """Return the count models' figures (accuracy a base, bits a base)."""
+    if opponents is None:
+        return {}
+    out: dict[str, Any] = {"baseline/order": opponents.table.order, "baseline/smoothing": opponents.table.smoothing}
+    for name, score in scores.items():
+        out |= {f"{name}/accuracy": score.accuracy, f"{name}/bits_per_base": score.bits_per_base}
+    return out
+
+
+def run_result(
+    cfg: DictConfig,
+    data: GenomeData,
+    module: NextToken,
+    opponents: Opponents | None,
+    measured: dict[str, float],
+    val: float | None,
+    steps: int,
+    tokens_per_second: float | None,
+    begin: float,
+) -> dict[str, Any]:
+    """Gather a run's result.
+
+    Parameters
+    ----------
+    measured : dict
+        The ``test/`` figures; empty if the run was stopped before its test, when leakage and baselines are left out too.
+    val : float or None
+        Lowest validation bits per base.
+    steps : int
+        Optimizer steps.
+    tokens_per_second : float or None
+    begin : float
+        ``time.perf_counter()`` when the run began.
+    """
+    scores = opponents.score(data, "test") if opponents and measured else {}
+    return {
+        **measured,
+        "val/bits_per_base": val,
+        **(opponents_result(scores, opponents) if scores else {}),
+        **chance(data),
+        **(leakage(data) if measured else {}),
+        "test/mode": "frozen",
+        "train/steps": steps,
+        "train/tokens_per_second": tokens_per_second,
+        "seconds": time.perf_counter() - begin,
+        "seed": cfg.seed,
+        "scale": cfg.scale,
+        **about_data(data),
+        "split/name": split_name(data.parts.leaks),
+        "model/name": choice("model"),
+        "model/parameters": sum(p.numel() for p in module.net.parameters()),
+        "precision": str(module.trainer.precision),
+        **provenance(str(module.trainer.strategy.root_device.type)),
+    }
+
+
+def curve_lines(result: dict[str, Any], opponents: Opponents | None) -> dict[str, Any]:
+    """Return title and level lines of a run's curves.png."""
+    labels = {"chance": "chance", **(opponents.names if opponents else {})}
+    shown = {name: label for name, label in labels.items() if f"{name}/bits_per_base" in result}
+    leak = "; this split leaks: accuracy measures memory" if result["split/leaks"] else ""
+    bits = result.get("test/bits_per_base")
+    tested = "" if bits is None else f"; test {bits:.3f} bits per base"
+    return {
+        "lines": {label: result[f"{name}/bits_per_base"] for name, label in shown.items()},
+        "accuracy_lines": {label: result[f"{name}/accuracy"] for name, label in shown.items()},
+        "title": f"{result['genome/name']}, {result['model/name']}, {result['split/name']} split{tested}{leak}",
+    }

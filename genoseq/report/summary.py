@@ -1,0 +1,108 @@
+"""The few lines that a run ends with."""
+
+import math
+import shlex
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+_LEAKS = (
+    "This split leaks: test windows overlap training windows, so this accuracy measures memory, "
+    "not what the model has learnt about DNA."
+)
+
+
+def print_summary(result: Mapping[str, Any], folder: Path, console: Console | None = None) -> None:
+    """Print the model beside what it must beat, the leakage, and where the files are.
+
+    Parameters
+    ----------
+    result : mapping
+        The content of ``result.json``: accuracies and leakage as fractions, code lengths in bits per base. A figure
+        that is missing or None shows as a dash.
+    folder : Path
+        The run's folder.
+    console : Console, optional
+        Standard output if left out.
+    """
+    console = console or Console()
+    dash = "-" if console.options.ascii_only else "–"
+
+    def say(text: str, style: str = "") -> None:
+        console.print(Text(text, style=style), soft_wrap=False)
+
+    def say_whole(text: str) -> None:  # a path or a command must survive being copied
+        console.print(Text(text), soft_wrap=True)
+
+    console.print()
+    for line in _about(result):
+        say(line)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    table.add_column("")
+    table.add_column("accuracy (%)", justify="right")
+    table.add_column("bits per base", justify="right")
+    for label, stage, style in _rows(result):
+        accuracy, bits = _number(result, f"{stage}/accuracy"), _number(result, f"{stage}/bits_per_base")
+        table.add_row(
+            Text(label),
+            dash if accuracy is None else f"{100 * accuracy:.2f}",
+            dash if bits is None else f"{bits:.3f}",
+            style=style,
+        )
+    console.print(table)
+    console.print()
+    say(
+        f"leakage: {_share(_number(result, 'leakage/positions'), dash)} of test positions lie in a training window; "
+        f"{_share(_number(result, 'leakage/shared_kmers'), dash)} of test 24-mers occur in training"
+    )
+    if result.get("split/leaks"):
+        say(_LEAKS, style="bold red")
+    say_whole(f"files:   {folder}")
+    say_whole(f"curves:  tensorboard --logdir {shlex.quote(str(folder))}")
+
+
+def _about(result: Mapping[str, Any]) -> list[str]:
+    """Return what was trained on what, and how long, as far as known."""
+
+    def have(key: str, form: str) -> list[str]:
+        value = result.get(key)
+        return [] if value is None else [form.format(value)]
+
+    data = have("genome/name", "{}") + have("genome/bases", "{:,} bases") + have("split/name", "{} split")
+    work = (
+        have("model/parameters", "{:,} parameters") + have("train/steps", "{:,} steps") + have("seconds", "{:,.0f} s")
+    )
+    work += have("train/tokens_per_second", "{:,.0f} tokens/s")
+    return [", ".join(part) for part in (data, work) if part]
+
+
+def _rows(result: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+    """Return (label, stage, style) of each row."""
+    # where a token adds several bases, its guess is right only if all are; the tables guess base by base
+    apart = (result.get("tokens/new_bases") or 1) > 1 or (
+        (result.get("tokens/k") or 1) > 1 and (result.get("tokens/stride") or 1) > 1
+    )
+    token, base = (", per token", ", per base") if apart else ("", "")
+    mode, order = result.get("test/mode"), result.get("baseline/order")
+    return [
+        (f"model, {f'{mode} ' if mode else ''}test{token}", "test", "bold"),
+        (f"baseline, {'best' if order is None else f'order-{order}'} table{base}", "baseline", ""),
+        (f"blend of tables{base}", "blend", ""),
+        (f"chance{token}", "chance", ""),
+    ]
+
+
+def _number(result: Mapping[str, Any], key: str) -> float | None:
+    value = result.get(key)
+    return None if value is None or math.isnan(value) else float(value)
+
+
+def _share(fraction: float | None, dash: str) -> str:
+    if fraction is None:
+        return f"{dash} %"
+    return "<0.1 %" if 0 < fraction < 0.0005 else f"{100 * fraction:.1f} %"

@@ -1,0 +1,114 @@
+"""``python -m genoseq.train``: train a next-token model of a genome, measure it, and leave a run behind."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from genoseq.cli import main_process, verb
+
+if TYPE_CHECKING:
+    from genoseq.report.baselines import Opponents
+
+
+@verb("train")
+def main(cfg: DictConfig) -> float | None:
+    """Compose, train, test and report; return validation bits per base, which sweeps minimise."""
+    begin = time.perf_counter()
+    from genoseq import build
+    from genoseq.report.baselines import Opponents
+    from genoseq.report.split_bed import write_split
+    from genoseq.training import tensorboard
+    from genoseq.training.resume import resumed_step
+
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    data = build.build_data(cfg.data)
+    data.setup("fit")
+    module = build.build_module(cfg, data)
+    step = resumed_step(cfg, module)
+    opponents: Opponents | None = None
+    if main_process():
+        write_split(data, folder / "split.bed")
+        _announce(cfg, data, module)
+        opponents = Opponents.fit(data) if cfg.baseline else None
+
+    trainer = build.build_trainer(cfg, folder, build.build_loggers(cfg, folder, step), [])
+    if trainer.is_global_zero:
+        config = build.plain(cfg)
+        tensorboard.open_page(trainer, config, OmegaConf.to_yaml(cfg, resolve=True))
+        tensorboard.draw_lines(trainer, _lines(data, opponents, "val"), step or 0, trainer.max_steps)
+    trainer.fit(module, datamodule=data, ckpt_path=cfg.ckpt, weights_only=True)
+    return _finish(cfg, trainer, module, data, opponents, folder, begin)
+
+
+def _announce(cfg: DictConfig, data: Any, module: Any) -> None:
+    from genoseq.data.intervals import bases
+
+    genome, parts = data.genome, data.parts
+    size = sum(p.numel() for p in module.net.parameters())
+    shares = ", ".join(f"{stage} {bases(parts.of(stage)):,}" for stage in ("train", "val", "test"))
+    split = "random windows of the whole genome (leaks by design)" if parts.leaks else shares
+    print(f"{genome.name}: {len(genome):,} bases in {len(genome.records)} record(s); {split}")
+    print(f"{type(module.net).__name__} with {size:,} parameters, {cfg.trainer.max_steps:,} steps ({cfg.scale} scale)")
+
+
+def _lines(data: Any, opponents: Opponents | None, stage: str) -> dict[str, dict[str, float]]:
+    """Return the lines to beat, as values for the tags of the curves they belong to."""
+    from genoseq.report.baselines import chance
+
+    guess = chance(data)
+    curves = ("train", "val") if stage == "val" else (stage,)
+    values = {"chance": (guess["chance/bits_per_base"], guess["chance/accuracy"])}
+    for name, score in (opponents.score(data, stage) if opponents else {}).items():
+        values[name] = (score.bits_per_base, score.accuracy)
+    return {
+        name: {f"{c}/{tag}": value for c in curves for tag, value in zip(("bits_per_base", "accuracy"), v, strict=True)}
+        for name, v in values.items()
+    }
+
+
+def _finish(
+    cfg: DictConfig, trainer: Any, module: Any, data: Any, opponents: Opponents | None, folder: Path, begin: float
+) -> float | None:
+    """Test the best weights, write what a run leaves, and print the closing table."""
+    from genoseq.report.curves import draw_curves
+    from genoseq.report.files import write_json
+    from genoseq.report.result import curve_lines, run_result
+    from genoseq.report.summary import print_summary
+    from genoseq.training import tensorboard
+    from genoseq.training.callbacks import Checkpoints, GracefulStop, StepFigures
+
+    callbacks = {type(c): c for c in trainer.callbacks}
+    best = callbacks[Checkpoints].best_model_score
+    val = None if best is None else float(best)
+    stopped = callbacks[GracefulStop].signal
+    last = folder / "checkpoints" / "last.ckpt"
+    measured: dict[str, float] = {}
+    if stopped is None:
+        trainer.test(module, datamodule=data, ckpt_path=callbacks[Checkpoints].best_model_path, verbose=False, weights_only=True)
+        measured = module.figures["test"]
+    if not trainer.is_global_zero:
+        return val
+    speed = callbacks[StepFigures]
+    result = run_result(cfg, data, module, opponents, measured, val, trainer.global_step, speed.rate, begin)
+    if stopped is None:
+        tensorboard.draw_lines(trainer, _lines(data, opponents, "test"), 0, trainer.global_step)
+        tensorboard.close_page(trainer, module, data, result, result.get("baseline/accuracy"))
+        write_json(folder / "result.json", result)
+    for logger in trainer.loggers:
+        logger.finalize("success")
+    draw_curves(folder / "metrics.csv", folder / "curves.png", **curve_lines(result, opponents))
+    print_summary(result, folder)
+    if stopped is not None:
+        overrides = " ".join(HydraConfig.get().overrides.task)
+        print(f"Stopped at step {trainer.global_step:,}. Go on with: python -m genoseq.train {overrides} ckpt={last}")
+        raise SystemExit(128 + stopped)
+    return val
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,74 @@
+"""One metric for all of loss, accuracy, bits per base and perplexity: four sums."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+
+class TokenMetrics(Metric):
+    """Sums of code length and right guesses over scored tokens, in all or by group (record).
+
+    Parameters
+    ----------
+    new_bases : int
+        Bases a token adds to those before it.
+    groups : int
+        Number of groups that are kept apart.
+    persistent : bool
+        Whether the sums go into checkpoints.
+    """
+
+    full_state_update = False
+    nats: Tensor
+    correct: Tensor
+    count: Tensor
+
+    def __init__(self, new_bases: int, groups: int = 1, persistent: bool = False, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self.new_bases, self.groups = new_bases, groups
+        for name, dtype in {"nats": torch.float64, "correct": torch.int64, "count": torch.int64}.items():
+            self.add_state(name, torch.zeros(groups, dtype=dtype), dist_reduce_fx="sum", persistent=persistent)
+
+    def update(self, nats: Tensor, correct: Tensor, scored: Tensor, group: Tensor | None = None) -> None:
+        """Add one batch.
+
+        Parameters
+        ----------
+        nats : Tensor
+            Code length of each token, 0 where not scored, (B, L).
+        correct, scored : Tensor
+            Right guesses among the scored, and the scored, bool (B, L).
+        group : Tensor, optional
+            Group of each row, int64 (B,).
+        """
+        rows = nats.sum(1, dtype=torch.float64), correct.sum(1), scored.sum(1)
+        for total, row in zip((self.nats, self.correct, self.count), rows, strict=True):
+            if group is None or self.groups == 1:
+                total[0] += row.sum()
+            else:
+                total.index_add_(0, group, row)
+
+    def compute(self) -> dict[str, Tensor]:
+        """Return loss (nats a token), accuracy, bits_per_base and perplexity over all groups."""
+        return self._figures(self.nats.sum(), self.correct.sum(), self.count.sum())
+
+    def by_group(self) -> list[dict[str, float]]:
+        """Return the figures and the token count of each group; nan for a group without a scored token."""
+        return [
+            {key: float(value) for key, value in self._figures(*sums).items()} | {"tokens": int(sums[2])}
+            for sums in zip(self.nats, self.correct, self.count, strict=True)
+        ]
+
+    def _figures(self, nats: Tensor, correct: Tensor, count: Tensor) -> dict[str, Tensor]:
+        loss = nats / count
+        return {
+            "loss": loss,
+            "accuracy": correct / count,
+            "bits_per_base": loss / math.log(2) / self.new_bases,
+            "perplexity": loss.exp(),
+        }

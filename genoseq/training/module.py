@@ -1,0 +1,172 @@
+"""The one LightningModule: any network with ``forward(tokens, state) -> (logits, state)`` trains here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from lightning.fabric.utilities import move_data_to_device
+from lightning.pytorch import LightningModule
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+
+from genoseq.data.batch import Batch
+from genoseq.data.hashing import words
+from genoseq.data.tokenizer import Vocabulary
+from genoseq.training.metrics import TokenMetrics
+
+
+class NextToken(LightningModule):
+    """Next-token prediction: cross-entropy over the words, the unknown token neither predicted nor scored.
+
+    Parameters
+    ----------
+    net : nn.Module
+        ``forward(tokens (B, L) int64, state=None) -> (logits (B, L, V), state)``.
+    vocabulary : Vocabulary
+    optimizer : callable
+        From parameters to an optimizer.
+    scheduler : callable, optional
+        From an optimizer to a scheduler that steps once an optimizer step.
+    seed : int
+    blanks : bool
+        Whether a batch without any known target can occur (the genome has unknown letters). Such a batch is skipped.
+    groups : int
+        Records that the test figures are kept apart by.
+    compile : bool
+        Compile the network in place.
+    about : dict, optional
+        Plain containers that go into every checkpoint under the key ``genoseq``.
+    """
+
+    def __init__(
+        self,
+        net: nn.Module,
+        vocabulary: Vocabulary,
+        optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] | None = None,
+        scheduler: Callable[[Optimizer], LRScheduler | ReduceLROnPlateau] | None = None,
+        seed: int = 0,
+        blanks: bool = True,
+        groups: int = 1,
+        compile: bool = False,
+        about: dict[str, Any] | None = None,
+    ) -> None:
+        super().__init__()
+        self.net, self.vocabulary, self.seed, self.blanks = net, vocabulary, seed, blanks
+        self._optimizer, self._scheduler, self.about = optimizer, scheduler, about or {}
+        new_bases = vocabulary.new_bases
+        self.train_metrics = TokenMetrics(new_bases, persistent=True)  # a resumed run goes on with its running means
+        self.val_metrics = TokenMetrics(new_bases)
+        self.test_metrics = TokenMetrics(new_bases, groups)
+        self.figures: dict[str, dict[str, float]] = {}  # the last report of each stage
+        self._state: dict[str, Any] = {}  # by stage: validation must not disturb a chain of training windows
+        if compile:
+            net.compile()  # in place: the checkpoint's keys stay clean
+
+    def forward(self, tokens: Tensor, state: Any = None) -> tuple[Tensor, Any]:
+        """Return logits (B, L, V) and the state after `tokens` (B, L)."""
+        out: tuple[Tensor, Any] = self.net(tokens, state)
+        return out
+
+    def _score(self, batch: Batch, stage: str, group: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Score one batch into the metric of `stage`; return code lengths (nats) and which count, each (B, L)."""
+        assert batch.tokens is not None
+        v = self.vocabulary
+        logits, state = self(batch.tokens[:, :-1], self._state.get(stage) if batch.carry else None)
+        self._state[stage] = _detach(state)
+        target = batch.tokens[:, 1:]
+        scored = target != v.unknown
+        if batch.scored is not None:
+            scored = scored & batch.scored
+        # only words are predicted: the unknown token's logit takes no part in the softmax
+        known = logits[..., v.first : v.first + v.words].float()
+        index = torch.where(scored, target - v.first, -100)
+        nats = functional.cross_entropy(known.flatten(0, 1), index.flatten(), reduction="none").view_as(target)
+        correct = known.detach().argmax(-1) == index
+        self._metric(stage).update(nats.detach(), correct, scored, group)
+        return nats, scored
+
+    def on_fit_start(self) -> None:
+        """Bring a state from a checkpoint, which is read before the module has its device, to that device."""
+        self._state["train"] = move_data_to_device(self._state.get("train"), self.device)
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """Make dropout a function of (seed, rank, step)."""
+        torch.manual_seed(int(words((self.seed, 6, self.global_rank), batch.step)) >> 1)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
+        """Return the mean code length (nats a token) of one batch; None, without an update, if nothing is scored."""
+        nats, scored = self._score(batch, "train")
+        loss = nats.sum() / scored.sum().clamp(min=1)
+        if self.blanks and self.trainer.world_size == 1 and not scored.any():
+            return None  # with several ranks a rank without targets adds a zero gradient instead of waiting for none
+        return loss
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        """Report the mean since the last report, every ``log_every_n_steps`` optimizer steps."""
+        step = self.trainer.global_step
+        micro = (batch_idx + 1) % self.trainer.accumulate_grad_batches
+        if not micro and (step % self.trainer.log_every_n_steps == 0 or step == self.trainer.max_steps):
+            self._report("train")
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        """Score one chunk of the validation part."""
+        self._score(batch, "val")
+
+    def on_validation_epoch_end(self) -> None:
+        """Report the validation part."""
+        self._report("val")
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        """Score one chunk of the test part, by record."""
+        self._score(batch, "test", batch.group)
+
+    def on_test_epoch_end(self) -> None:
+        """Report the test part; the sums by record stay for whoever asks."""
+        self._report("test", reset=False)
+
+    def _metric(self, stage: str) -> TokenMetrics:
+        metric: TokenMetrics = getattr(self, f"{stage}_metrics")
+        return metric
+
+    def _report(self, stage: str, reset: bool = True) -> None:
+        # written to the loggers here, not by self.log, so that a point stands at the optimizer steps it has seen
+        computed = self._metric(stage).compute()
+        figures = self.figures[stage] = {f"{stage}/{name}": float(value) for name, value in computed.items()}
+        self.log_dict(figures, logger=False)  # for callbacks: the best checkpoint, early stopping, the bar
+        if self.trainer.is_global_zero:
+            for logger in self.trainer.loggers:
+                logger.log_metrics(figures, step=self.global_step)
+        if reset:
+            self._metric(stage).reset()
+
+    def configure_optimizers(self) -> Any:
+        """Build the optimizer and its scheduler, both counted in optimizer steps."""
+        assert self._optimizer is not None
+        optimizer = self._optimizer(self.net.parameters())
+        if self._scheduler is None:
+            return optimizer
+        scheduler = self._scheduler(optimizer)
+        plan: dict[str, Any] = {"scheduler": scheduler, "interval": "step"}
+        if isinstance(scheduler, ReduceLROnPlateau):
+            plan |= {"monitor": "val/bits_per_base", "frequency": self.trainer.val_check_interval, "strict": False}
+        return {"optimizer": optimizer, "lr_scheduler": plan}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add what a later run must know to use the weights, as plain containers."""
+        checkpoint["genoseq"] = self.about | {"state": self._state.get("train")}
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take up the state that a chained window goes on from."""
+        self._state["train"] = checkpoint["genoseq"].get("state")
+
+
+def _detach(state: Any) -> Any:
+    if isinstance(state, Tensor):
+        return state.detach()
+    if isinstance(state, (tuple, list)):
+        return tuple(_detach(part) for part in state)
+    return state

@@ -1,0 +1,76 @@
+"""What TensorBoard shows beside the curves: the lines to beat, the config, the HParams tab, figures."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
+from torch.utils.tensorboard import SummaryWriter
+
+from genoseq.data.datamodule import GenomeData
+from genoseq.report.figures import confusion_figure, position_figure
+from genoseq.training.module import NextToken
+from genoseq.training.windows import window_figures
+
+HPARAMS = ("val/bits_per_base", "test/bits_per_base", "test/accuracy")
+
+
+def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Return a nested config as one level, ``{"data.seq_len": 256, …}``; lists as text, constructors' names left out."""
+    if not isinstance(config, dict):
+        return {prefix: config if isinstance(config, (int, float, str, bool)) else str(config)}
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if key not in ("_target_", "_partial_"):
+            flat |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
+    return flat
+
+
+def _boards(trainer: Trainer) -> list[TensorBoardLogger]:
+    return [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+
+
+def open_page(trainer: Trainer, config: dict[str, Any], text: str) -> None:
+    """Write the config as text and register the run with the HParams tab, before the first curve."""
+    for board in _boards(trainer):
+        board.log_hyperparams(flatten(config), {f"hp/{name}": math.nan for name in HPARAMS})
+        indented = "\n".join("    " + line for line in text.splitlines())
+        board.experiment.add_text("config", indented)
+
+
+def draw_lines(trainer: Trainer, lines: dict[str, dict[str, float]], first: int, last: int) -> None:
+    """Draw constants as runs of their own, so that they lie on the same plots as the curves.
+
+    Parameters
+    ----------
+    lines : dict
+        From a line's name to its value for each tag.
+    first, last : int
+        Optimizer steps between which the lines are drawn.
+    """
+    for board in _boards(trainer):
+        for name, values in lines.items():
+            with SummaryWriter(str(Path(board.log_dir) / name)) as writer:
+                for tag, value in values.items():
+                    for step in (first, last):
+                        writer.add_scalar(tag, value, step)
+
+
+def close_page(
+    trainer: Trainer, module: NextToken, data: GenomeData, result: dict[str, Any], baseline: float | None
+) -> None:
+    """Fill the HParams tab with the final figures and add the figures by position and by base."""
+    boards = _boards(trainer)
+    if not boards:
+        return
+    seen = window_figures(module, data)
+    title = f"{data.genome.name}, validation part, windows of {data.seq_len} tokens"
+    for board in boards:
+        board.log_metrics({f"hp/{name}": result[name] for name in HPARAMS if name in result}, step=trainer.global_step)
+        writer = board.experiment
+        writer.add_figure("accuracy by position", position_figure(seen.accuracy, baseline, title), trainer.global_step)
+        writer.add_figure("confusion of bases", confusion_figure(seen.confusion, title), trainer.global_step)
+        board.save()

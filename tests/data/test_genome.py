@@ -1,0 +1,243 @@
+"""Reading genomes from files."""
+
+import bz2
+import gzip
+import hashlib
+import io
+import lzma
+import os
+import random
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import dnaio
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from xopen import xopen
+
+from genoseq.data import fasta
+from genoseq.data.genome import BASES, UNKNOWN, Genome, Record, read_genome
+from genoseq.errors import UserError
+
+FILES = Path(__file__).parent / "files"
+
+
+def zstd(data: bytes) -> bytes:
+    buffer = io.BytesIO()
+    with xopen(buffer, "wb", format="zst", threads=0) as stream:
+        stream.write(data)
+    return buffer.getvalue()
+
+
+COMPRESS = {
+    ".fa": lambda data: data,
+    ".fa.gz": gzip.compress,
+    ".bgz": lambda data: gzip.compress(data[:50]) + gzip.compress(data[50:]),  # many members, as bgzip writes
+    ".bz2": bz2.compress,
+    ".xz": lzma.compress,
+    ".zst": zstd,
+}
+
+
+def write(folder: Path, data: bytes | str, name: str = "x.fa") -> Path:
+    path = folder / name
+    path.write_bytes(data.encode() if isinstance(data, str) else data)
+    return path
+
+
+def expect_error(path: Path, *parts: str) -> str:
+    with pytest.raises(UserError) as caught:
+        read_genome([path])
+    text = str(caught.value)
+    for part in (str(path), *parts):
+        assert part in text
+    assert "\n" not in text and text.endswith(".")
+    return text
+
+
+def test_ids_and_letters(tmp_path: Path) -> None:
+    genome = read_genome([write(tmp_path, ">a b c\nACTG\nnRu\n")])
+    assert genome.codes.tolist() == [1, 2, 3, 4, 0, 0, 3]
+    assert (UNKNOWN, BASES) == (0, "ACTG")
+    assert genome.codes.dtype == torch.uint8 and len(genome) == 7
+    assert genome.letters() == "ACTGNNT" and genome.letters(1, 3) == "CT" and genome.letters(5) == "NT"
+    assert genome.records == (Record("a", 0, 7, "a b c"),)
+    assert genome.unknown == {"N": 1, "R": 1}
+    assert genome.sha256 == hashlib.sha256(b"ACTGNRU").hexdigest()
+    assert genome.name == "x"
+
+
+def test_real_files() -> None:
+    many = read_genome([FILES / "klebsiella_plasmids.fa.gz"])
+    assert [(r.name, r.length) for r in many.records] == [
+        ("CP003226.1", 3751),
+        ("CP003227.1", 3353),
+        ("CP003228.1", 1308),
+    ]
+    assert many.name == "klebsiella_plasmids"
+    last = many.records[-1]
+    assert last.description.endswith("plasmid pKPHS6, complete sequence") and last.end == len(many) == 8412
+    one = read_genome([FILES / "klebsiella_pKPHS6.fa"])
+    assert torch.equal(many.codes[last.start : last.end], one.codes)
+    with dnaio.open(FILES / "klebsiella_pKPHS6.fa") as reader:
+        assert one.letters() == next(iter(reader)).sequence
+
+
+def test_letters_case_and_line_ends_make_no_difference(caplog: pytest.LogCaptureFixture) -> None:
+    plain = read_genome([FILES / "hpylori_start.txt"])
+    with caplog.at_level("INFO"):
+        masked = read_genome([FILES / "hpylori_softmasked.fa"])
+    assert plain.records == (Record("hpylori_start", 0, 6000, "hpylori_start"),)
+    assert masked.records[0].name == "G27_6000"
+    assert plain.sha256 == masked.sha256 and torch.equal(plain.codes, masked.codes)
+    assert "upper case: 1,200." in caplog.text
+
+
+def test_old_line_ends_indented_header_and_byte_order_mark(tmp_path: Path) -> None:
+    genome = read_genome([write(tmp_path, b"\xef\xbb\xbf\r\n >a\rAC\rGT\r>b\rTT")])
+    assert [(r.name, r.start, r.length) for r in genome.records] == [("a", 0, 4), ("b", 4, 2)]
+
+
+@given(
+    sequences=st.lists(st.text(alphabet="ACGTacgtNnRYKU", min_size=1, max_size=200), min_size=1, max_size=6),
+    width=st.integers(1, 90),
+    end=st.sampled_from(["\n", "\r\n"]),
+    final=st.booleans(),
+    suffix=st.sampled_from(sorted(COMPRESS)),
+    block=st.integers(1, 300),
+)
+@settings(max_examples=150, deadline=None)
+def test_round_trip(
+    tmp_path_factory: pytest.TempPathFactory,
+    sequences: list[str],
+    width: int,
+    end: str,
+    final: bool,
+    suffix: str,
+    block: int,
+) -> None:
+    lines = []
+    for i, sequence in enumerate(sequences):
+        lines += [f">r{i} number > {i}", *(sequence[j : j + width] for j in range(0, len(sequence), width))]
+    text = end.join(lines) + (end if final else "")
+    path = write(tmp_path_factory.mktemp("trip"), COMPRESS[suffix](text.encode()), "trip" + suffix)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(fasta, "_BLOCK", block)  # so that blocks end in headers, letters and line ends
+        genome = read_genome([path])
+    joined = "".join(sequences).upper()
+    assert genome.letters() == re.sub("[^ACGT]", "N", joined.replace("U", "T"))
+    assert genome.sha256 == hashlib.sha256(joined.encode()).hexdigest()
+    assert [r.length for r in genome.records] == [len(s) for s in sequences]
+    assert [r.start for r in genome.records] == [sum(map(len, sequences[:i])) for i in range(len(sequences))]
+    assert [r.description for r in genome.records] == [f"r{i} number > {i}" for i in range(len(sequences))]
+    assert sum(genome.unknown.values()) == int((genome.codes == UNKNOWN).sum())
+    assert genome.name == "trip"
+
+
+def test_compression_is_told_by_content(tmp_path: Path) -> None:
+    assert read_genome([write(tmp_path, gzip.compress(b">a\nACGT\n"), "a.fa")]).letters() == "ACGT"
+    assert read_genome([write(tmp_path, b">a\nACGT\n", "b.fa.gz")]).letters() == "ACGT"
+
+
+def test_what_was_assumed_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    genome = read_genome([write(tmp_path, ">a\nACNNNRU\n>empty\n>b\nACGTU\n")])
+    assert [r.name for r in genome.records] == ["a", "b"]
+    messages = [record.getMessage() for record in caplog.records]
+    assert sum("read as unknown: 4 (N 3, R 1)" in m for m in messages) == 1
+    assert sum("read as T: 2." in m for m in messages) == 1
+    assert sum("left out: 1 (empty)" in m for m in messages) == 1
+
+
+def test_many_files(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (tmp_path / "sub").mkdir()
+    a, b = write(tmp_path, ">chr\nAC\n", "a.fa"), write(tmp_path, ">chr\nGT\n>other\nA\n", "b.fa")
+    clash = write(tmp_path / "sub", ">chr\nTT\n", "a.fa")
+    genome = read_genome([a, b])
+    assert [r.name for r in genome.records] == ["a:chr", "b:chr", "b:other"] and "FILE:RECORD" in caplog.text
+    assert genome.letters() == "ACGTA" and genome.name == "a+b"
+    assert str(a) in genome.source and str(b) in genome.source
+    names = [r.name for r in read_genome([a, clash], name="mine").records]
+    assert names == [f"{a}:chr", f"{clash}:chr"]
+    with pytest.raises(UserError, match="given twice"):
+        read_genome([a, tmp_path / "sub" / ".." / "a.fa"])
+    with pytest.raises(UserError, match="No genome file"):
+        read_genome([])
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        (">a\nACGT\n>p1 some protein\nMKVL\nAC\n", ["line 4", "'p1'", "'L'", "protein"]),
+        (">a\nACGT\n\nACT*\n", ["line 4", "'a'", "'*'", "protein"]),
+        ("@read1\nACGT\n+\nIIII\n", ["line 1", "'@'"]),
+        ("<html>\n", ["line 1", "'<'"]),
+        (">a\nAC>GT\n", ["line 2", "'>'"]),
+        ("ACGT\n>a\nACGT\n", ["line 2", "'>'"]),
+        (">a\nAC\n>b\nA\n>a x\nGT\n", ["line 5", "'a'", "second record"]),
+        ("", ["is empty"]),
+        ("\n \r\n", ["is empty"]),
+        (">a\n>b\n\n", ["only headers", "'b'"]),
+        (">a", ["only headers", "'a'"]),
+        (b"ACGT\x00\x01", ["line 1", "0x00"]),
+        (b"\x89PNG\r\n", ["0x89"]),
+    ],
+)
+def test_wrong_content(tmp_path: Path, text: str | bytes, parts: list[str]) -> None:
+    expect_error(write(tmp_path, text), *parts)
+
+
+def test_line_is_right_beyond_the_first_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fasta, "_BLOCK", 7)
+    expect_error(write(tmp_path, ">a\r\n" + "ACGT\r\n" * 20 + "AC!T\r\n"), "line 22", "'!'")
+
+
+@pytest.mark.parametrize("suffix", [".fa.gz", ".bz2", ".xz", ".zst"])
+def test_cut_short_or_damaged(tmp_path: Path, suffix: str) -> None:
+    letters = "".join(random.Random(1).choices("ACGT", k=20_000)).encode()
+    whole = COMPRESS[suffix](b">a\n" + letters)
+    expect_error(write(tmp_path, whole[: len(whole) // 2], "short" + suffix), "cut short")
+    expect_error(write(tmp_path, whole[:-3], "shorter" + suffix), "cut short")
+    middle = len(whole) // 2
+    damaged = whole[:middle] + bytes(byte ^ 0xFF for byte in whole[middle : middle + 40]) + whole[middle + 40 :]
+    with pytest.raises(UserError, match="again"):
+        read_genome([write(tmp_path, damaged, "damaged" + suffix)])
+
+
+def test_missing_folder_and_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    expect_error(tmp_path / "no.fa", "does not exist")
+    expect_error(tmp_path, "is a folder")
+    path = write(tmp_path, ">a\nAC\n")
+    if os.geteuid() == 0:  # the superuser may read all
+
+        def refuse(*_: object, **__: object) -> None:
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr(Path, "open", refuse)
+    else:
+        path.chmod(0)
+    expect_error(path, "may not be read")
+
+
+def test_a_genome_is_itself_only() -> None:
+    genome = read_genome([FILES / "hpylori_start.txt"])
+    other = Genome(genome.name, genome.codes, genome.records, genome.sha256, genome.unknown, genome.source)
+    assert genome == genome and genome != other and {genome: 1}
+
+
+def test_memory_stays_near_a_byte_a_base(tmp_path: Path) -> None:
+    size = 32_000_000
+    line = b"ACGTTGCA" * 10 + b"\n"
+    path = write(tmp_path, b">a\n" + line * (size // 80), "big.fa")
+    script = (
+        "import resource, sys; from pathlib import Path; from genoseq.data.genome import read_genome\n"
+        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        f"read_genome([Path({str(FILES / 'hpylori_start.txt')!r})]); before = peak()\n"
+        "genome = read_genome([Path(sys.argv[1])]); print((peak() - before) * 1024 / len(genome))"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(path)], capture_output=True, text=True, check=True)
+    if sys.platform == "linux":  # elsewhere the unit of ru_maxrss differs
+        assert float(done.stdout) < 2

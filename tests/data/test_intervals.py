@@ -1,0 +1,91 @@
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from genoseq.data.genome import Record
+from genoseq.data.intervals import as_intervals, bases, cut_tail, intersect, usable
+
+
+@st.composite
+def interval_lists(draw, size=60):
+    """Sorted, non-overlapping intervals below `size`, and the set of positions they hold."""
+    edges = sorted(draw(st.sets(st.integers(0, size), max_size=14)))
+    return as_intervals(list(zip(edges[::2], edges[1::2], strict=False)))
+
+
+def positions(intervals) -> list[int]:
+    return [p for a, b in intervals for p in range(a, b)]
+
+
+def test_as_intervals_sorts_and_drops_the_empty():
+    made = as_intervals([(5, 9), (3, 3), (7, 4), (0, 2)])
+    assert made.tolist() == [[0, 2], [5, 9]]
+    assert made.dtype == np.int64
+    assert as_intervals([]).shape == (0, 2)
+    assert bases(made) == 6
+    assert bases(as_intervals([])) == 0
+
+
+@given(a=interval_lists(), b=interval_lists())
+def test_intersect_is_the_set_intersection(a, b):
+    assert positions(intersect(a, b)) == sorted(set(positions(a)) & set(positions(b)))
+    assert intersect(a, b).tolist() == intersect(b, a).tolist()
+
+
+@given(text=st.text(alphabet="ANN", min_size=1, max_size=60), run=st.integers(1, 8), cut=st.integers(0, 59))
+def test_usable_leaves_out_records_edges_and_long_runs_only(make_genome, text, run, cut):
+    cut = min(cut, len(text))
+    records = {name: part for name, part in [("a", text[:cut]), ("b", text[cut:])] if part}
+    genome = make_genome(records)
+    expected = []
+    for record in genome.records:
+        letters = text[record.start : record.end]
+        at = 0
+        while at < len(letters):  # runs of one letter, one after another
+            end = at
+            while end < len(letters) and letters[end] == letters[at]:
+                end += 1
+            if letters[at] != "N" or end - at < run:
+                expected += range(record.start + at, record.start + end)
+            at = end
+    found = usable(genome, run)
+    assert positions(found) == expected
+    for a, b in found:  # no interval crosses a record's edge
+        assert any(record.start <= a and b <= record.end for record in genome.records)
+    touching = [b for (_, b), (a, _) in zip(found, found[1:], strict=False) if a == b]
+    assert set(touching) <= {record.end for record in genome.records}  # nor is one cut without need
+
+
+def test_usable_keeps_a_run_across_the_scratch_blocks_whole(make_genome):
+    block = 1 << 22  # a run of unknown letters that straddles the border, five on either side
+    codes = torch.ones(block + 50, dtype=torch.uint8)
+    codes[block - 5 : block + 5] = 0
+    genome = replace(make_genome("A"), codes=codes, records=(Record("one", 0, len(codes)),))
+    assert usable(genome, 10).tolist() == [[0, block - 5], [block + 5, block + 50]]
+    assert usable(genome, 11).tolist() == [[0, block + 50]]
+
+
+@given(intervals=interval_lists(), amount=st.integers(0, 70), gap=st.integers(0, 12))
+def test_cut_tail_takes_the_last_bases(intervals, amount, gap):
+    head, tail = cut_tail(intervals, amount, gap)
+    everything = positions(intervals)
+    assert positions(tail) == everything[max(len(everything) - amount, 0) :]
+    left = positions(head)
+    assert left == everything[: len(left)]
+    if left and positions(tail):
+        first = positions(tail)[0]
+        assert set(everything[len(left) : everything.index(first)]) <= set(range(first - gap, first))
+        inside = [(a, b) for a, b in intervals.tolist() if a < first < b]
+        if inside:  # the cut lies within an interval: nothing of it is nearer than the gap
+            assert left[-1] < first - gap or left[-1] < inside[0][0]
+
+
+@pytest.mark.parametrize(("gap", "head"), [(0, [[0, 70]]), (10, [[0, 60]]), (70, []), (100, [])])
+def test_cut_tail_gap(gap, head):
+    found, tail = cut_tail(as_intervals([(0, 100)]), 30, gap)
+    assert found.tolist() == head
+    assert tail.tolist() == [[70, 100]]

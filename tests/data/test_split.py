@@ -1,0 +1,337 @@
+import logging
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from genoseq.data.sampler import WindowIndex
+from genoseq.data.split import STAGES, BlocksSplit, ContiguousSplit, RandomWindowsSplit
+from genoseq.data.split_named import BedSplit, RecordsSplit
+from genoseq.errors import UserError
+
+RECORDS = {"chr": 3000, "plasmid": 1200, "tiny": 700, "bit": 40}
+
+
+def owner(parts, n: int) -> np.ndarray:
+    """Return the stage (0 train, 1 val, 2 test, -1 none) of each base; fails where two parts meet."""
+    out = np.full(n, -1)
+    for number, stage in enumerate(STAGES):
+        for a, b in parts.of(stage):
+            assert (out[a:b] == -1).all(), f"{stage} shares a base with another part"
+            out[a:b] = number
+    return out
+
+
+def check(parts, genome, span: int, unknown_run: int = 10) -> np.ndarray:
+    """Assert what holds for every split that does not leak; return the stage of each base."""
+    codes = genome.codes.numpy()
+    for stage in STAGES:
+        intervals = parts.of(stage)
+        assert intervals.dtype == np.int64
+        assert len(intervals)
+        for a, b in intervals.tolist():
+            assert b - a >= span
+            assert any(r.start <= a and b <= r.end for r in genome.records), f"{a}-{b} crosses a record's edge"
+            assert "N" * unknown_run not in genome.letters(a, b)
+            assert codes[a:b].any()
+    stages = owner(parts, len(genome))
+    used: dict[int, int] = {}  # which stage's windows read each base, whichever strand they read
+    for number, stage in enumerate(STAGES):
+        index = WindowIndex(parts.of(stage), span)
+        for start in index.start(np.arange(len(index))).tolist():
+            for p in range(start, start + span):
+                assert used.setdefault(p, number) == number
+    return stages
+
+
+def least_gap(stages: np.ndarray, genome) -> int:
+    """Return the fewest bases between two parts within one record."""
+    gap = len(stages)
+    for record in genome.records:
+        s = stages[record.start : record.end]
+        held = np.flatnonzero(s >= 0)
+        for p, q in zip(held, held[1:], strict=False):
+            if s[p] != s[q]:
+                gap = min(gap, int(q - p - 1))
+    return gap
+
+
+@pytest.fixture(scope="module")
+def genome(make_genome, letters):
+    text = {name: letters(n, seed) for seed, (name, n) in enumerate(RECORDS.items())}
+    # a long run of unknown letters, one of exactly ten, one of nine, and one at a record's end
+    text["chr"] = text["chr"][:1000] + "N" * 60 + text["chr"][1060:2000] + "N" * 10 + text["chr"][2010:2500] + "N" * 9
+    text["chr"] += letters(3000 - len(text["chr"]), 9)
+    text["plasmid"] = text["plasmid"][:-30] + "N" * 30
+    return make_genome(text, name="four")
+
+
+@pytest.fixture
+def bed(tmp_path):
+    def write(text: str, **kwargs) -> BedSplit:
+        path = tmp_path / "parts.bed"
+        path.write_text(text)
+        return BedSplit(str(path), **kwargs)
+
+    return write
+
+
+@given(
+    seed=st.integers(0, 5),
+    span=st.integers(1, 40),
+    test=st.sampled_from([0.1, 0.2, 0.3]),
+    val=st.sampled_from([0.05, 0.1]),
+)
+def test_contiguous_parts(genome, seed, span, test, val):
+    parts = ContiguousSplit(test, val)(genome, span, seed)
+    stages = check(parts, genome, span)
+    assert least_gap(stages, genome) >= span
+    n = len(genome)
+    first = n - round(n * test)
+    assert (np.flatnonzero(stages == 2) >= first).all()
+    # and all of those bases, but for what lies in long unknown runs or in pieces too short for a window
+    free = [p for p in range(first, n) if stages[p] != 2]
+    unknown = sum(1 for p in free if genome.codes[p] == 0)
+    assert len(free) - unknown <= parts.dropped["test"]
+    assert np.flatnonzero(stages == 0).max() < np.flatnonzero(stages == 1).min()
+    assert np.flatnonzero(stages == 1).max() < first
+    assert not parts.leaks
+
+
+def test_contiguous_test_is_the_last_fifth_of_the_whole(make_genome, letters):
+    parts = ContiguousSplit()(make_genome(letters(10_000)), span=100)
+    assert parts.test.tolist() == [[8000, 10_000]]
+    assert parts.val.tolist() == [[7400, 7900]]  # a twentieth of the whole, a window before the test part
+    assert parts.train.tolist() == [[0, 7300]]
+    assert parts.dropped == {"train": 0, "val": 0, "test": 0}
+
+
+@given(seed=st.integers(0, 10_000), span=st.integers(1, 60), size=st.sampled_from([70, 100, 250]))
+def test_blocks_parts(genome, seed, span, size):
+    try:
+        parts = BlocksSplit(0.2, 0.15, block_size=size)(genome, span, seed)
+    except UserError as error:  # every block of a part is cut down by its gaps and by unknown letters
+        assert "has no stretch as long as one window" in str(error) and span > size // 3
+        return
+    stages = check(parts, genome, span)
+    assert least_gap(stages, genome) >= span
+
+
+def test_blocks_shares_are_right_and_blocks_whole(make_genome, letters):
+    genome = make_genome(letters(100_000))
+    parts = BlocksSplit(0.2, 0.1, block_size=1000)(genome, span=10, seed=4)
+    stages = owner(parts, len(genome))
+    counts = [len(set(np.flatnonzero(stages == number) // 1000)) for number in range(3)]
+    assert counts == [70, 10, 20]
+    for block in stages.reshape(100, 1000):
+        assert len(set(block[10:])) == 1  # only the gap at the front may be missing
+    inner = [b for (_, b), (a, _) in zip(parts.train, parts.train[1:], strict=False) if a == b]
+    assert inner == []  # neighbours of one part are one stretch
+
+
+@pytest.mark.parametrize(
+    "split", [ContiguousSplit(), BlocksSplit(block_size=100), RandomWindowsSplit(), RecordsSplit(["plasmid"])]
+)
+def test_same_seed_same_parts(genome, split):
+    one, two = split(genome, 20, 3), split(genome, 20, 3)
+    starts = np.arange(len(genome))
+    for stage in STAGES:
+        assert np.array_equal(one.of(stage), two.of(stage))
+        assert np.array_equal(one.accepts(stage, starts), two.accepts(stage, starts))
+
+
+@pytest.mark.parametrize("split", [BlocksSplit(block_size=100), RandomWindowsSplit()])
+def test_another_seed_another_split(genome, split):
+    one, two = split(genome, 20, 3), split(genome, 20, 4)
+    starts = np.arange(len(genome))
+    same = np.array_equal(one.test, two.test)
+    assert not (same and np.array_equal(one.accepts("test", starts), two.accepts("test", starts)))
+
+
+def test_records_parts(genome):
+    parts = RecordsSplit(test=["plasmid"], val=["tiny"])(genome, span=30)
+    stages = check(parts, genome, 30)
+    plasmid, tiny = genome.records[1], genome.records[2]
+    assert parts.test.tolist() == [[plasmid.start, plasmid.end - 30]]  # without its unknown end
+    assert parts.val.tolist() == [[tiny.start, tiny.end]]
+    assert set(np.flatnonzero(stages == 0)) <= {*range(3000), *range(4900, 4940)}
+
+
+@pytest.mark.parametrize("test", ["plasmid", ["plasmid"], ["plasmid", "plasmid"]])
+def test_records_validation_share_comes_off_the_end_of_the_rest(genome, test):
+    parts = RecordsSplit(test=test, val=0.1)(genome, span=30)
+    stages = check(parts, genome, 30)
+    assert least_gap(stages, genome) >= 30
+    assert parts.val.tolist() == [[4940 - 40 - 334, 4900], [4900, 4940]]  # a tenth of 3740, from the end
+    assert (stages[3000:4200] != 0).all() and (stages[3000:4200] != 1).all()
+
+
+def test_records_may_have_numbers_for_names(make_genome, letters):
+    # a command line's data.split.test=[2] is a number
+    genome = make_genome({"1": letters(300), "2": letters(200), "3": letters(100)})
+    assert RecordsSplit(test=[2], val=[3])(genome, 20).test.tolist() == [[300, 500]]
+    assert RecordsSplit(test=2, val=["3"])(genome, 20).test.tolist() == [[300, 500]]
+
+
+def test_bed_parts(genome, bed):
+    split = bed(
+        "track name=x\n# comment\n\nbrowser position\n"
+        "chr\t0\t900\ttrain\nchr\t900\t1500\tval\nplasmid\t100\t400\ttest\textra\nchr\t1500\t1990\ttest\n"
+    )
+    parts = split(genome, span=30)
+    check(parts, genome, 30)
+    assert parts.train.tolist() == [[0, 900]]
+    assert parts.val.tolist() == [[900, 1000], [1060, 1500]]
+    assert parts.test.tolist() == [[1500, 1990], [3100, 3400]]
+
+
+def test_bed_without_validation_takes_a_share_off_the_end_of_train(genome, bed):
+    parts = bed("chr\t0\t1000\ttrain\ntiny\t0\t700\ttest\n", val=0.2)(genome, span=30)
+    assert parts.train.tolist() == [[0, 770]]
+    assert parts.val.tolist() == [[800, 1000]]
+
+
+def test_bed_lines_that_touch_are_one_stretch(genome, bed):
+    parts = bed("tiny\t0\t700\ttest\nchr\t500\t1000\ttrain\nchr\t0\t500\ttrain\n", val=0.5)(genome, span=30)
+    assert parts.train.tolist() == [[0, 470]]  # so the gap is kept although the cut falls between two lines
+    assert parts.val.tolist() == [[500, 1000]]
+
+
+def test_bed_reads_records_that_begin_like_a_track_line(make_genome, letters, bed):
+    genome = make_genome({"track7": letters(100, 1), "browser_2": letters(100, 2), 'a"b': letters(100, 3)})
+    parts = bed('track7\t0\t100\ttrain\nbrowser_2\t0\t100\ttest\na"b\t0\t100\tval\n')(genome, span=10)
+    assert [parts.of(stage).tolist() for stage in STAGES] == [[[0, 100]], [[200, 300]], [[100, 200]]]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("chr\t0\t900\ttrain\nchr\t800\t1000\ttest\n", ["lines 1 and 2", "overlap"]),
+        ("chr\t0\t900\ttrain\nchr\t100\t200\ttrain\nplasmid\t0\t500\ttest\n", ["lines 1 and 2", "overlap"]),
+        ("chr\t0\t900\ttrain\nchrX\t0\t100\ttest\n", ["line 2", "'chrX'", "four"]),
+        ("chr\t0\t900\ttrain\nchr\t900\t3001\ttest\n", ["line 2", "900-3001", "'chr'", "3,000"]),
+        ("chr\t900\t900\ttrain\n", ["line 1", "900-900"]),
+        ("chr\t-5\t900\ttrain\n", ["line 1", "expected record, start, end"]),
+        ("#x\nchr\t0\t900\tTrain\n", ["line 2", "train, val or test"]),
+        ("chr\t0\t900\n", ["line 1", "train, val or test"]),
+        ("chr 0 900 train\n", ["line 1", "tabs"]),
+        ("chr\t0\t²\ttrain\n", ["line 1", "expected record, start, end"]),
+        ("chr\t0\t900\ttrain\n", ["no test line"]),
+        ("chr\t0\t900\ttest\n", ["no train line"]),
+        ("", ["no train line"]),
+    ],
+)
+def test_bad_bed_lines_are_named(genome, bed, text, says):
+    with pytest.raises(UserError) as error:
+        bed(text)(genome, span=30)
+    for part in [*says, "parts.bed"]:
+        assert part in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+def test_unreadable_bed_file_is_named(genome, tmp_path):
+    with pytest.raises(UserError, match=r"nowhere\.bed cannot be read"):
+        BedSplit(str(tmp_path / "nowhere.bed"))(genome, 30)
+    (tmp_path / "binary.bed").write_bytes(b"\xff\xfe\x00\x80")
+    with pytest.raises(UserError, match=r"binary\.bed cannot be read"):
+        BedSplit(str(tmp_path / "binary.bed"))(genome, 30)
+
+
+def test_random_windows_give_each_start_one_stage(make_genome, letters):
+    genome = make_genome(letters(40_000))
+    parts = RandomWindowsSplit(0.2, 0.05)(genome, span=50, seed=1)
+    assert parts.leaks
+    starts = np.arange(40_000)
+    of = np.stack([parts.accepts(stage, starts) for stage in STAGES])
+    assert (of.sum(0) == 1).all()
+    assert np.allclose(of.mean(1), [0.75, 0.05, 0.2], atol=0.01)
+    # the stage belongs to the start alone, in whatever order and shape it is asked
+    back = parts.accepts("test", starts[::-1].reshape(200, 200))
+    assert np.array_equal(back.ravel()[::-1], of[2])
+    held = [parts.train, parts.val, parts.test]
+    assert all(part.tolist() == [[0, 40_000]] for part in held)  # nothing is stored but the key
+
+
+def test_other_splits_accept_every_start(genome):
+    parts = ContiguousSplit()(genome, 30)
+    assert parts.accepts("train", np.arange(6).reshape(2, 3)).tolist() == [[True] * 3] * 2
+
+
+def test_a_shorter_run_of_unknown_letters_stays_inside(make_genome, letters):
+    text = letters(500) + "N" * 5 + letters(500, 1)
+    assert ContiguousSplit()(make_genome(text), 10).train.tolist() == [[0, 734]]
+    assert ContiguousSplit(unknown_run=5)(make_genome(text), 10).train.tolist() == [[0, 500], [505, 734]]
+
+
+def test_pieces_too_short_for_a_window_are_dropped_and_counted(make_genome, letters, caplog):
+    text = letters(500) + "N" * 10 + letters(20) + "N" * 10 + letters(460)
+    with caplog.at_level(logging.WARNING):
+        parts = ContiguousSplit()(make_genome(text), 30)
+    assert parts.dropped == {"train": 20, "val": 0, "test": 0}
+    assert parts.train.tolist() == [[0, 500], [540, 690]]
+    assert "20 bases lie in pieces shorter than a window (30 bases)" in caplog.text
+
+
+@pytest.mark.parametrize("kind", [ContiguousSplit, BlocksSplit, RandomWindowsSplit])
+@pytest.mark.parametrize(
+    ("test", "val", "says"),
+    [
+        (0, 0.1, "data.split.test=0 "),
+        (1, 0.1, "data.split.test=1 "),
+        (-0.2, 0.1, "data.split.test=-0.2"),
+        (0.2, 0, "data.split.val=0 "),
+        (0.2, -0.1, "data.split.val=-0.1"),
+        (0.2, 0.8, "data.split.val=0.8"),
+        (0.5, 0.6, "data.split.val=0.6"),
+    ],
+)
+def test_shares_that_cannot_be(kind, test, val, says):
+    with pytest.raises(UserError) as error:
+        kind(test, val)
+    assert says in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda: BlocksSplit(block_size=0), "data.split.block_size=0"),
+        (lambda: ContiguousSplit(unknown_run=0), "data.split.unknown_run=0"),
+        (lambda: RecordsSplit(test=["a"], unknown_run=-1), "data.split.unknown_run=-1"),
+        (lambda: RecordsSplit(test=[]), "data.split.test"),
+        (lambda: RecordsSplit(test=["a"], val=0), "data.split.val=0"),
+        (lambda: RecordsSplit(test=["a"], val=1.5), "data.split.val=1.5"),
+        (lambda: BedSplit("x.bed", val=1), "data.split.val=1"),
+    ],
+)
+def test_settings_that_cannot_be(make, says):
+    with pytest.raises(UserError) as error:
+        make()
+    assert says in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("test", "val", "says"),
+    [
+        (["nope"], 0.1, ["data.split.test", "'nope'", "'four'", "chr, plasmid"]),
+        (["chr"], ["nope"], ["data.split.val", "'nope'"]),
+        (["chr"], ["tiny", "chr"], ["'chr'", "both"]),
+        (["chr", "plasmid", "tiny", "bit"], 0.1, ["train part", "no stretch"]),
+        (["bit"], 0.1, ["test part", "four", "40 bases", "needs 50"]),
+        (["chr"], ["bit"], ["val part", "40 bases"]),
+    ],
+)
+def test_bad_record_names(genome, test, val, says):
+    with pytest.raises(UserError) as error:
+        RecordsSplit(test, val)(genome, span=50)
+    for part in says:
+        assert part in str(error.value)
+
+
+@pytest.mark.parametrize("split", [ContiguousSplit(), BlocksSplit(block_size=400), RandomWindowsSplit()])
+def test_parts_too_short_for_one_window_are_named(genome, split):
+    with pytest.raises(UserError) as error:
+        split(genome, span=1500)
+    assert "part of genome 'four' (four.fa) has no stretch as long as one window" in str(error.value)
+    assert "needs 1,500" in str(error.value)
