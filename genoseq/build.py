@@ -77,9 +77,13 @@ def build_network(cfg: Any, vocabulary: Vocabulary) -> torch.nn.Module:
 def describe(cfg: DictConfig, data: GenomeData) -> dict[str, Any]:
     """Return what goes into every checkpoint beside the weights: config, vocabulary, genome; plain containers only."""
     v, g = data.vocabulary, data.genome
+    config = {k: plain(cfg[k]) for k in ("data", "model", "seed")}
+    spec = [data.spec] if isinstance(data.spec, str) else data.spec
+    # a later command may run in another folder
+    config["data"]["genome"] = [str(Path(s).resolve()) if Path(s).exists() else s for s in spec]
     return {
         "format": 1,
-        "config": {k: plain(cfg[k]) for k in ("data", "model", "seed")},
+        "config": config,
         "vocabulary": {name: getattr(v, name) for name in ("size", "first", "words", "unknown", "k", "stride")},
         "tokenizer": type(data.tokenizer).__name__,
         "genome": {"name": g.name, "bases": len(g), "sha256": g.sha256},
@@ -198,3 +202,24 @@ def load_checkpoint(path: str) -> dict[str, Any]:
     if not isinstance(about, dict) or about.get("format") != 1:
         raise UserError(f"ckpt={path} was not written by genoseq: it does not say which tokens and genome it is for")
     return checkpoint
+
+
+def restore_module(checkpoint: dict[str, Any], data: GenomeData) -> NextToken:
+    """Build the module of a checkpoint, weights included, for scoring `data`.
+
+    Raises
+    ------
+    UserError
+        If `data` has other tokens than the checkpoint, or the weights do not fit the network that it describes.
+    """
+    about = checkpoint["genoseq"]
+    has = {name: getattr(data.vocabulary, name) for name in about["vocabulary"]}
+    if about["vocabulary"] != has:
+        raise UserError(f"the checkpoint reads other tokens ({about['vocabulary']}) than the data has ({has})")
+    net = build_network(about["config"]["model"], data.vocabulary)
+    weights = {k.removeprefix("net."): v for k, v in checkpoint["state_dict"].items() if k.startswith("net.")}
+    try:
+        net.load_state_dict(weights)
+    except RuntimeError as error:
+        raise UserError("the checkpoint's weights do not fit the network that it describes; it is damaged") from error
+    return NextToken(net, data.vocabulary, groups=len(data.genome.records), about=about)

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from genoseq.data.batch import Batch, Gather
 from genoseq.data.genome import Genome
+from genoseq.data.intervals import bases, usable
 from genoseq.data.sampler import Streams, WindowSampler, carry_streams, window_streams
 from genoseq.data.sources import load_genome
 from genoseq.data.split import Parts, Split
@@ -49,7 +50,7 @@ class StreamChunks(Dataset[Batch]):
     """Evaluation batches: `rows` streams side by side, read in chunks of `chunk` predictions with the state carried.
 
     Streams are sorted by length so that rows end together; group g of rows goes to rank g mod world_size. Every rank
-    gets at least one chunk, as Lightning leaves a rank without any out of the epoch's end, where the others wait for it.
+    gets at least one chunk: Lightning leaves a rank without any out of the epoch's end, where the others wait for it.
     """
 
     def __init__(
@@ -65,7 +66,9 @@ class StreamChunks(Dataset[Batch]):
         self.streams, self.groups, self.stride = streams, groups, stride
         order = np.argsort(-(streams.warmup + streams.scored), kind="stable")
         self._plan: list[tuple[np.ndarray[Any, np.dtype[np.int64]], int, int]] = []
-        rows = min(rows, max(1, len(order) // world_size))  # few streams: fewer side by side, but some for each rank
+        rows = min(
+            rows, max(1, -(-len(order) // world_size))
+        )  # few streams: fewer side by side, but some for each rank
         for number, at in enumerate(range(0, len(order), rows)):
             if number % world_size == rank:
                 row = order[at : at + rows]
@@ -172,8 +175,8 @@ class GenomeData(LightningDataModule):
             longest = max(self._genome.records, key=lambda record: record.length)
             if longest.length < self.span:
                 raise UserError(
-                    f"the longest record of genome '{self._genome.name}' ({self._genome.source}), '{longest.name}', has "
-                    f"{longest.length:,} bases and a window of data.seq_len={self.seq_len} needs {self.span:,}; "
+                    f"the longest record of genome '{self._genome.name}' ({self._genome.source}), '{longest.name}',"
+                    f" has {longest.length:,} bases and a window of data.seq_len={self.seq_len} needs {self.span:,}; "
                     "lower data.seq_len or give a longer sequence"
                 )
         return self._genome
@@ -184,6 +187,17 @@ class GenomeData(LightningDataModule):
         if self._parts is None:
             self._parts = self.split(self.genome, self.span, self.seed)
         return self._parts
+
+    def test_on_all(self) -> None:
+        """Make the whole genome the test part, for weights that were trained on another."""
+        whole = usable(self.genome, self.split.unknown_run)
+        shortest = self.vocabulary.span(1) if self.carry_state else self.span
+        fits = whole[:, 1] - whole[:, 0] >= shortest
+        if not fits.any():
+            raise UserError(f"genome '{self.genome.name}' ({self.genome.source}) has no stretch of {shortest:,} bases")
+        nothing = whole[:0]
+        dropped = {"test": bases(whole[~fits])}
+        self._parts = Parts(train=nothing, val=nothing, test=whole[fits], dropped=dropped)
 
     def prepare_data(self) -> None:
         """Read (and, once, fetch) the genome."""
@@ -217,8 +231,8 @@ class GenomeData(LightningDataModule):
             self.chain,
         )
         assert self.trainer is not None
-        if self.trainer.max_steps < 1:
-            raise UserError(f"trainer.max_steps={self.trainer.max_steps} gives no end: a run is counted in steps, 1 or more")
+        if self.trainer.max_steps < 0:
+            raise UserError(f"trainer.max_steps={self.trainer.max_steps} has no end: give a number of steps")
         batches = self.trainer.accumulate_grad_batches
         first, total = self.trainer.global_step * batches, self.trainer.max_steps * batches
         return DataLoader(TrainingSteps(sampler, self.seq_len), batch_size=None, sampler=StepsFrom(first, total))

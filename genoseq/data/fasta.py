@@ -1,12 +1,15 @@
-"""Reads FASTA and plain-letter files block by block, so that a genome never costs much more than a byte a base."""
+"""Reads FASTA, with dnaio, and plain-letter files; beyond a byte a base, memory goes with the longest record only."""
 
 import hashlib
+import io
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, NamedTuple, NoReturn
+from typing import Any, NamedTuple
 
 import numpy as np
+from dnaio import FastaReader
 from xopen import xopen
 
 from genoseq.errors import UserError
@@ -16,14 +19,13 @@ BASES = "ACTG"  # ids 1 to 4
 COMPRESSION_SUFFIXES = (".gz", ".bgz", ".bgzf", ".bz2", ".xz", ".zst")
 SEQUENCE_SUFFIXES = (".fa", ".fasta", ".fna", ".ffn", ".fas", ".txt", ".seq")
 
-_BLOCK = 1 << 20  # bytes
+_BLOCK = 1 << 20  # letters
 _MAGIC = {b"\x1f\x8b": "gz", b"BZh": "bz2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zst"}
 _BOM = b"\xef\xbb\xbf"
-_BLANKS = b" \t\r\n\v\f"
-_NUCLEOTIDES = b"ACGTURYSWKMBDHVN"
-_PROTEIN_ONLY = b"EFILPQZXJO*"
+_NUCLEOTIDES = "ACGTURYSWKMBDHVN"
+_NO_NUCLEOTIDE = re.compile(rf"[^{_NUCLEOTIDES}{_NUCLEOTIDES.lower()} \t\r\n\v\f]")
+_PROTEIN_ONLY = "EFILPQZXJO*"
 _UPPER_CASE = bytes(range(ord("A"), ord("Z") + 1))
-_LINE_END = re.compile(rb"[\r\n]")
 # find() gives -1 for any other letter, which makes it UNKNOWN.
 _CODES = bytes(BASES.find("T" if letter == "U" else letter) + 1 for letter in map(chr, range(256)))
 
@@ -65,10 +67,47 @@ class Gathered:
         self.records: list[Found] = []
         self.empty: list[str] = []
 
+    def append(self, letters: str) -> None:
+        """Append nucleotide letters, blanks left out."""
+        bare = letters.encode("ascii").translate(None, b" \t\r\n\v\f")
+        upper = bare.upper()
+        self.lower += len(bare.translate(None, _UPPER_CASE))
+        if others := upper.translate(None, b"ACGT"):
+            self.others += np.bincount(np.frombuffer(others, dtype=np.uint8), minlength=256)
+        self.sha.update(upper)
+        self.codes += upper.translate(_CODES)
+
 
 def gather(path: Path, into: Gathered) -> None:
     """Append one file to ``into``; raise ``UserError`` if it is not a whole nucleotide sequence file."""
-    _FileReader(path, into).read()
+    before = len(into.codes)
+    names: set[str] = set()
+    name = ""
+    with _open(path) as stream:
+        while (head := stream.peek()) and head[:1].isspace():
+            stream.read(len(head) - len(head.lstrip()))
+        if not head:
+            raise UserError(f"{path} is empty: give a file with a nucleotide sequence.")
+        is_fasta = head.startswith(b">")
+        records = _fasta(stream) if is_fasta else _plain(stream, file_stem(path))
+        for number, (header, pieces) in enumerate(records, int(is_fasta)):
+            start = len(into.codes)
+            description = header.strip() or f"unnamed{number}"
+            name = description.split()[0] if is_fasta else description
+            if name in names:
+                place = _place(path, number)
+                raise UserError(f"{place}: a second record is called {name!r}, so rename one of the two.")
+            names.add(name)
+            for piece in pieces:
+                if wrong := _NO_NUCLEOTIDE.search(piece):
+                    raise _wrong_letter(path, number, name, wrong.group())
+                into.append(piece)
+            if length := len(into.codes) - start:
+                into.records.append(Found(path, name, description, start, length))
+            else:
+                into.empty.append(name)
+    if len(into.codes) == before:
+        raise UserError(f"{path} has no sequence, only headers (the last is {name!r}): give a file with nucleotides.")
 
 
 def sequence_sha256(path: Path) -> str:
@@ -86,132 +125,37 @@ def file_stem(path: Path) -> str:
     return name
 
 
-class _FileReader:
-    """Reads one file and knows the line and the record that it is at, for messages."""
-
-    def __init__(self, path: Path, into: Gathered) -> None:
-        self.path = path
-        self.into = into
-        self.line = 1  # of the current block's first byte
-        self.header: bytearray | None = None  # what is read of a header, while inside one
-        self.name = self.description = file_stem(path)
-        self.start = len(into.codes)
-        self.names: set[str] = set()
-        self.unnamed = 0
-
-    def read(self) -> None:
-        offset = len(self.into.codes)
-        is_fasta: bool | None = None
-        last = b"\n"
-        for block in _blocks(self.path):
-            at = 0
-            if is_fasta is None:
-                body = block.removeprefix(_BOM).lstrip(_BLANKS)
-                at = len(block) - len(body)
-                if body:
-                    is_fasta = body.startswith(b">")
-                    if is_fasta:
-                        self.header = bytearray()
-                        at += 1
-            if is_fasta:
-                self._scan(block, at, last)
-            else:
-                self._add(block, at, len(block))
-            self.line += block.count(b"\n")
-            last = block[-1:]
-        if is_fasta is None:
-            raise UserError(f"{self.path} is empty: give a file with a nucleotide sequence.")
-        if self.header is not None:
-            self._open_record(self.line)
-        self._close_record()
-        if len(self.into.codes) == offset:
-            raise UserError(
-                f"{self.path} has no sequence, only headers (the last is {self.name!r}): give a file with nucleotides."
-            )
-
-    def _scan(self, block: bytes, at: int, last: bytes) -> None:
-        """Read a FASTA block from ``at`` on; ``last`` is the byte before the block."""
-        while at < len(block):
-            if self.header is not None:
-                found = _LINE_END.search(block, at)
-                stop = found.start() if found else len(block)
-                self.header += block[at:stop]
-                if found:
-                    self._open_record(self.line + block.count(b"\n", 0, stop))
-                at = stop
-                continue
-            stop = block.find(b">", at)
-            if stop < 0:
-                self._add(block, at, len(block))
-                return
-            self._add(block, at, stop)
-            if (block[stop - 1 : stop] or last) not in (b"\n", b"\r"):
-                self._refuse(block, stop)
-            self._close_record()
-            self.header = bytearray()
-            at = stop + 1
-
-    def _open_record(self, line: int) -> None:
-        assert self.header is not None
-        self.description = self.header.decode("utf-8", "replace").strip()
-        self.header = None
-        self.start = len(self.into.codes)
-        if not self.description:
-            self.unnamed += 1
-            self.description = f"unnamed{self.unnamed}"
-        self.name = self.description.split()[0]
-        if self.name in self.names:
-            raise UserError(
-                f"{self.path}, line {line}: a second record is called {self.name!r}, so rename one of the two."
-            )
-        self.names.add(self.name)
-
-    def _close_record(self) -> None:
-        length = len(self.into.codes) - self.start
-        if length:
-            self.into.records.append(Found(self.path, self.name, self.description, self.start, length))
-        else:
-            self.into.empty.append(self.name)
-
-    def _add(self, block: bytes, start: int, stop: int) -> None:
-        letters = block[start:stop].translate(None, _BLANKS)
-        upper = letters.upper()
-        if upper.translate(None, _NUCLEOTIDES):
-            self._refuse(block, start)
-        self.into.lower += len(letters.translate(None, _UPPER_CASE))
-        if others := upper.translate(None, b"ACGT"):
-            self.into.others += np.bincount(np.frombuffer(others, dtype=np.uint8), minlength=256)
-        self.into.sha.update(upper)
-        self.into.codes += upper.translate(_CODES)
-
-    def _refuse(self, block: bytes, start: int) -> NoReturn:
-        """Name the first byte of ``block[start:]`` that is no nucleotide."""
-        allowed = _NUCLEOTIDES + _NUCLEOTIDES.lower() + _BLANKS
-        at = next(i for i in range(start, len(block)) if block[i] not in allowed)
-        line = self.line + block.count(b"\n", 0, at)
-        byte = block[at : at + 1]
-        if not 32 < byte[0] < 127:
-            raise UserError(
-                f"{self.path}, line {line}: byte 0x{byte.hex()} is not text, so give a FASTA file or plain letters, "
-                "bare or compressed (.gz .bgz .bz2 .xz .zst)."
-            )
-        kind = "a protein sequence" if byte.upper() in _PROTEIN_ONLY else "something else than a sequence"
-        raise UserError(
-            f"{self.path}, line {line}, record {self.name!r}: {byte.decode()!r} is not a nucleotide letter "
-            f"({_NUCLEOTIDES.decode()}), and the file looks like {kind}, so give a nucleotide FASTA file."
-        )
+class _Record(NamedTuple):  # dnaio's own refuses headers outside ASCII
+    name: str
+    sequence: str
+    qualities: str | None
 
 
-def _blocks(path: Path) -> Iterator[bytes]:
-    """Yield the file's bytes, decompressed, and turn what can go wrong into one sentence."""
+def _fasta(stream: io.BufferedReader) -> Iterator[tuple[str, Iterable[str]]]:
+    for record in FastaReader(stream, sequence_class=_Record):
+        letters = record.sequence
+        yield record.name, (letters[at : at + _BLOCK] for at in range(0, len(letters), _BLOCK))
+
+
+def _plain(stream: io.BufferedReader, name: str) -> Iterator[tuple[str, Iterable[str]]]:
+    text = io.TextIOWrapper(stream, "utf-8", "surrogateescape")
+    yield name, iter(lambda: text.read(_BLOCK), "")
+
+
+@contextmanager
+def _open(path: Path) -> Iterator[io.BufferedReader]:
+    """Open the file, decompressed and after a byte order mark, and turn what goes wrong into one sentence."""
     try:
         with path.open("rb") as raw:
             head = raw.peek(8)  # content decides: files get renamed, and a pipe cannot be opened twice
             form = next((form for magic, form in _MAGIC.items() if head.startswith(magic)), None)
-            stream: BinaryIO = xopen(raw, "rb", threads=0, format=form) if form else raw
-            with stream:
-                while block := stream.read(_BLOCK):
-                    yield block
+            content: Any = xopen(raw, "rb", threads=0, format=form) if form else raw
+            with io.BufferedReader(content) as stream:
+                if stream.peek(3).startswith(_BOM):
+                    stream.read(3)
+                yield stream
+    except (UserError, MemoryError):
+        raise
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(f"{path} does not exist: check the path of the genome.") from None
     except IsADirectoryError:
@@ -220,5 +164,33 @@ def _blocks(path: Path) -> Iterator[bytes]:
         raise UserError(f"{path} may not be read by this user: change its permissions or give another file.") from None
     except EOFError as error:
         raise UserError(f"{path} is cut short (its compressed data ends early): copy or download it again.") from error
-    except Exception as error:  # every decompressor has an error class of its own
+    except UnicodeDecodeError as error:  # what surrogateescape makes of the byte
+        raise _wrong_letter(path, 0, "", chr(0xDC00 + error.object[error.start])) from None
+    except Exception as error:  # every decompressor has an error class of its own, and so has dnaio
         raise UserError(f"{path} cannot be read ({error}): copy or download it again.") from error
+
+
+def _wrong_letter(path: Path, record: int, name: str, letter: str) -> UserError:
+    place = _place(path, record, letter)
+    if not letter.isprintable():
+        code = letter.encode("utf-8", "surrogateescape").hex()
+        forms = "a FASTA file or plain letters, bare or compressed (.gz .bgz .bz2 .xz .zst)"
+        return UserError(f"{place}: byte 0x{code} is not text, so give {forms}.")
+    kind = "a protein sequence" if letter.upper() in _PROTEIN_ONLY else "something else than a sequence"
+    return UserError(
+        f"{place}, record {name!r}: {letter!r} is not a nucleotide letter ({_NUCLEOTIDES}), "
+        f"and the file looks like {kind}, so give a nucleotide FASTA file."
+    )
+
+
+def _place(path: Path, record: int, letter: str = "") -> str:
+    """Name the file, and the line of a record's header or of its first such letter; record 0 is any text."""
+    if path.is_file():  # a pipe can be read once only
+        seen = 0
+        with _open(path) as stream:
+            for number, line in enumerate(io.TextIOWrapper(stream, "utf-8", "surrogateescape"), 1):
+                mark = line.lstrip()[:1] if record else ""
+                seen += mark == ">"
+                if seen == record and (letter in line and mark not in ("#", ">") if letter else mark == ">"):
+                    return f"{path}, line {number}"
+    return str(path)

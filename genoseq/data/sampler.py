@@ -119,8 +119,8 @@ def draw(parts: Parts, windows: WindowIndex, stage: str, key: tuple[int, ...], g
         starts[again] = windows.start(index.astype(np.int64))
         if attempt > patience:
             raise UserError(
-                f"none of the {n:,} windows falls to the {stage} part: raise its share in data.split, lower data.seq_len "
-                "or give a longer sequence"
+                f"none of the {n:,} windows falls to the {stage} part: raise its share in data.split, "
+                "lower data.seq_len or give a longer sequence"
             )
     return starts
 

@@ -107,7 +107,7 @@ class Split(ABC):
             if not fits.any():
                 longest = int((pieces[:, 1] - pieces[:, 0]).max(initial=0))
                 raise UserError(
-                    f"the {stage} part of genome '{genome.name}' ({genome.source}) has no stretch as long as one window:"
+                    f"the {stage} part of genome '{genome.name}' ({genome.source}) has no stretch as long as a window:"
                     f" longest {longest:,} bases, a window needs {span:,}; lower data.seq_len or change data.split"
                 )
         lost = max(dropped.values()) if self.shared else sum(dropped.values())
@@ -117,7 +117,7 @@ class Split(ABC):
 
     def finish(self, parts: dict[str, Intervals], dropped: dict[str, int], seed: int) -> Parts:
         """Make the result; a split that tells windows apart in another way overrides this."""
-        return Parts(**parts, dropped=dropped)
+        return Parts(parts["train"], parts["val"], parts["test"], dropped=dropped)
 
 
 def check_shares(test: float, val: float) -> None:
@@ -212,4 +212,5 @@ class RandomWindowsSplit(Split):
         return dict.fromkeys(STAGES, whole)
 
     def finish(self, parts: dict[str, Intervals], dropped: dict[str, int], seed: int) -> Parts:
-        return Parts(**parts, hash_key=(seed, 2), shares=(self.val, self.test), dropped=dropped)
+        key, shares = (seed, 2), (self.val, self.test)
+        return Parts(parts["train"], parts["val"], parts["test"], hash_key=key, shares=shares, dropped=dropped)

@@ -139,7 +139,7 @@ class KmerTokenizer(Tokenizer):
                 f"data.k={k} cannot be used: a vocabulary of 4^k words fits for k from 1 to {MAX_K}; choose such a k"
             )
         if stride < 1:
-            raise UserError(f"data.stride={stride} is not a distance: give the bases from one token to the next, 1 or more")
+            raise UserError(f"data.stride={stride} is not a step in bases: give 1 (tokens overlap) or more")
         words = 4**k
         self.vocabulary = Vocabulary(size=words + 1, first=0, words=words, unknown=words, k=k, stride=stride)
 

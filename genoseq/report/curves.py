@@ -18,6 +18,7 @@ from genoseq.report.files import read_metrics, write_atomic
 _STAGES = {"train": (SKY, 1.3), "val": (BLUE, 2.8)}  # colour, width (points)
 _LINES = [(BLACK, ":"), (VERMILLION, "--"), (GREEN, "-."), (ORANGE, (0, (6, 2, 1, 2, 1, 2)))]
 _GAP = 24  # pixels from one label to the next
+_AT = 1.058  # where labels begin, in widths of the axes
 
 
 class Curve(NamedTuple):
@@ -68,7 +69,7 @@ def curves_figure(
 ) -> Figure:
     """Draw the curves of a run; arguments as in `draw_curves`, `metrics` as `read_metrics` gives them."""
     figure = Figure(figsize=(12, 9), dpi=100, facecolor="white")
-    heights, x = (3.2, 2.2, 1.1), {"left": 0.09, "right": 0.735, "top": 0.895, "bottom": 0.075, "hspace": 0.15}
+    heights, x = (3.2, 2.2, 1.1), {"left": 0.09, "top": 0.895, "bottom": 0.075, "hspace": 0.15}
     bits, accuracy, rate = figure.subplots(3, 1, sharex=True, gridspec_kw={"height_ratios": heights, **x})
     figure.text(0.015, 0.928, textwrap.fill(title, 92), fontsize=15, weight="bold", color=INK, va="bottom")
 
@@ -88,6 +89,10 @@ def curves_figure(
         axes.set_axisbelow(True)
         axes.spines[["top", "right"]].set_visible(False)
     figure.align_ylabels()
+    # the labels begin a share of the axes' width to the right of it; the longest must end on the picture
+    longest = max((text.get_window_extent().width for axes in figure.axes for text in axes.texts), default=0.0)
+    left, room = x["left"], 0.99 - longest / figure.bbox.width
+    figure.subplots_adjust(right=max((room + (_AT - 1) * left) / _AT, 0.4))
     return figure
 
 
@@ -178,7 +183,7 @@ def _name(axes: Axes, labels: list[_Label]) -> None:
     for label, y, spread in zip(labels, true, spread_out(true, _GAP, height), strict=True):
         at = {"transform": axes.transAxes, "clip_on": False, "zorder": 3}
         axes.plot([1.0, 1.022, 1.05], [y / height, spread / height, spread / height], **at, **label.style)  # type: ignore[arg-type]
-        axes.text(1.058, spread / height, label.text, transform=axes.transAxes, va="center", fontsize=12.5, color=INK)
+        axes.text(_AT, spread / height, label.text, transform=axes.transAxes, va="center", fontsize=12.5, color=INK)
 
 
 def spread_out(heights: Sequence[float], gap: float, most: float) -> list[float]:
@@ -227,4 +232,4 @@ def _rate_panel(axes: Axes, metrics: Mapping[str, Sequence[float | None]]) -> No
     speed = points(metrics, "train/tokens_per_second").values
     if speed:
         text = f"median {float(np.median(speed)):,.0f} tokens/s"
-        axes.text(1.058, 0.5, text, transform=axes.transAxes, va="center", fontsize=12.5, color=INK)
+        axes.text(_AT, 0.5, text, transform=axes.transAxes, va="center", fontsize=12.5, color=INK)

@@ -116,7 +116,7 @@ class CsvLog(Logger):
                 log.warning("There is no %s: the curves begin where this run goes on.", self._resume_from)
         if rows:
             self._columns = list(dict.fromkeys(["step", *(name for row in rows for name in row)]))
-            lines = [csv_line(self._columns), *(self._line(row) for row in rows)]
+            lines = [csv_line(self._columns), *(csv_line(row.get(name) for name in self._columns) for row in rows)]
             write_atomic(self.path, "".join(lines))
             self._row = rows[-1]  # stays open: the checkpoint's own step may get its validation only now
             self._start = self.path.stat().st_size - len(lines[-1].encode())
@@ -132,23 +132,20 @@ class CsvLog(Logger):
         log.info("Took over %d of %d lines of %s.", len(rows), len(steps), path)
         return rows
 
-    def _line(self, row: Mapping[str, float]) -> str:
-        return csv_line(row.get(name) for name in self._columns)
-
     def _flush(self) -> None:
         if not self._dirty:
             return
-        self._dirty = False
         new = [name for name in self._row if name not in self._columns]
         if self._start == 0 or new:
             old = self.path.read_bytes()[: self._start].decode().splitlines()[1:] if self._start else []
-            self._columns += new
             # the new columns stand last, so that old lines only get empty cells
-            head = "".join([csv_line(self._columns), *(line + "," * len(new) + "\n" for line in old)])
-            self._start = len(head.encode())
-            write_atomic(self.path, head + self._line(self._row))
-            return
-        with self.path.open("r+b") as file:
-            file.seek(self._start)
-            file.write(self._line(self._row).encode())
-            file.truncate()
+            columns = self._columns + new
+            head = "".join([csv_line(columns), *(line + "," * len(new) + "\n" for line in old)])
+            write_atomic(self.path, head + csv_line(self._row.get(name) for name in columns))
+            self._columns, self._start = columns, len(head.encode())
+        else:
+            with self.path.open("r+b") as file:
+                file.seek(self._start)
+                file.write(csv_line(self._row.get(name) for name in self._columns).encode())
+                file.truncate()
+        self._dirty = False

@@ -10,9 +10,9 @@ import random
 import re
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
-import dnaio
 import pytest
 import torch
 from hypothesis import given, settings
@@ -83,8 +83,7 @@ def test_real_files() -> None:
     assert last.description.endswith("plasmid pKPHS6, complete sequence") and last.end == len(many) == 8412
     one = read_genome([FILES / "klebsiella_pKPHS6.fa"])
     assert torch.equal(many.codes[last.start : last.end], one.codes)
-    with dnaio.open(FILES / "klebsiella_pKPHS6.fa") as reader:
-        assert one.letters() == next(iter(reader)).sequence
+    assert one.letters() == "".join((FILES / "klebsiella_pKPHS6.fa").read_text().splitlines()[1:])
 
 
 def test_letters_case_and_line_ends_make_no_difference(caplog: pytest.LogCaptureFixture) -> None:
@@ -100,6 +99,29 @@ def test_letters_case_and_line_ends_make_no_difference(caplog: pytest.LogCapture
 def test_old_line_ends_indented_header_and_byte_order_mark(tmp_path: Path) -> None:
     genome = read_genome([write(tmp_path, b"\xef\xbb\xbf\r\n >a\rAC\rGT\r>b\rTT")])
     assert [(r.name, r.start, r.length) for r in genome.records] == [("a", 0, 4), ("b", 4, 2)]
+
+
+def test_headers_and_comments(tmp_path: Path) -> None:
+    genome = read_genome([write(tmp_path, "># 1 Müller's\nAC\n# IUPAC letters\nG T\n>\nA\n  >\nC")])
+    assert [(r.name, r.description) for r in genome.records] == [
+        ("#", "# 1 Müller's"),
+        ("unnamed2", "unnamed2"),
+        ("unnamed3", "unnamed3"),
+    ]
+    assert genome.letters() == "ACGTAC"
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="has no named pipes")
+@pytest.mark.parametrize(("text", "found"), [(b">a\nACGT\n", "ACGT"), (b">a\nAC!GT\n", None), (b"ACGT", "ACGT")])
+def test_a_pipe_is_read_once(tmp_path: Path, text: bytes, found: str | None) -> None:
+    os.mkfifo(path := tmp_path / "pipe")
+    writer = threading.Thread(target=path.write_bytes, args=(gzip.compress(text),))
+    writer.start()
+    if found:
+        assert read_genome([path]).letters() == found
+    else:
+        assert "line" not in expect_error(path, "record 'a'", "'!'")
+    writer.join()
 
 
 @given(
@@ -184,6 +206,10 @@ def test_many_files(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         (">a", ["only headers", "'a'"]),
         (b"ACGT\x00\x01", ["line 1", "0x00"]),
         (b"\x89PNG\r\n", ["0x89"]),
+        (">a !\nAC\n# no!\n\nA\nAC!\n", ["line 6", "'a'", "'!'"]),
+        (">a\nAC\u00c9\n", ["line 2", "'a'", "'\u00c9'"]),
+        (b">a\nAC\n>\xe9\nAC\n", ["line 3", "0xe9"]),
+        (b"\xef\xbb\xbf\n>a\rAC\r>b\rA?\r", ["line 5", "'b'", "'?'"]),
     ],
 )
 def test_wrong_content(tmp_path: Path, text: str | bytes, parts: list[str]) -> None:
@@ -228,10 +254,10 @@ def test_a_genome_is_itself_only() -> None:
     assert genome == genome and genome != other and {genome: 1}
 
 
-def test_memory_stays_near_a_byte_a_base(tmp_path: Path) -> None:
-    size = 32_000_000
-    line = b"ACGTTGCA" * 10 + b"\n"
-    path = write(tmp_path, b">a\n" + line * (size // 80), "big.fa")
+@pytest.mark.parametrize("form", ["fasta", "plain"])
+def test_memory_stays_near_a_byte_a_base(tmp_path: Path, form: str) -> None:
+    lines = (b"ACGTTGCA" * 10 + b"\n") * 12_500  # of a record of a million bases: the longest is what counts
+    path = write(tmp_path, b"".join((b">%d\n" % i if form == "fasta" else b"") + lines for i in range(32)), "big.fa")
     script = (
         "import resource, sys; from pathlib import Path; from genoseq.data.genome import read_genome\n"
         "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"

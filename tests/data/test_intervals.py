@@ -1,4 +1,5 @@
 from dataclasses import replace
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -56,7 +57,7 @@ def test_usable_leaves_out_records_edges_and_long_runs_only(make_genome, text, r
     assert positions(found) == expected
     for a, b in found:  # no interval crosses a record's edge
         assert any(record.start <= a and b <= record.end for record in genome.records)
-    touching = [b for (_, b), (a, _) in zip(found, found[1:], strict=False) if a == b]
+    touching = [b for (_, b), (a, _) in pairwise(found) if a == b]
     assert set(touching) <= {record.end for record in genome.records}  # nor is one cut without need
 
 

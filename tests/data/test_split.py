@@ -1,4 +1,5 @@
 import logging
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -51,7 +52,7 @@ def least_gap(stages: np.ndarray, genome) -> int:
     for record in genome.records:
         s = stages[record.start : record.end]
         held = np.flatnonzero(s >= 0)
-        for p, q in zip(held, held[1:], strict=False):
+        for p, q in pairwise(held):
             if s[p] != s[q]:
                 gap = min(gap, int(q - p - 1))
     return gap
@@ -112,7 +113,7 @@ def test_blocks_parts(genome, seed, span, size):
     try:
         parts = BlocksSplit(0.2, 0.15, block_size=size)(genome, span, seed)
     except UserError as error:  # every block of a part is cut down by its gaps and by unknown letters
-        assert "has no stretch as long as one window" in str(error) and span > size // 3
+        assert "has no stretch as long as a window" in str(error) and span > size // 3
         return
     stages = check(parts, genome, span)
     assert least_gap(stages, genome) >= span
@@ -126,7 +127,7 @@ def test_blocks_shares_are_right_and_blocks_whole(make_genome, letters):
     assert counts == [70, 10, 20]
     for block in stages.reshape(100, 1000):
         assert len(set(block[10:])) == 1  # only the gap at the front may be missing
-    inner = [b for (_, b), (a, _) in zip(parts.train, parts.train[1:], strict=False) if a == b]
+    inner = [b for (_, b), (a, _) in pairwise(parts.train) if a == b]
     assert inner == []  # neighbours of one part are one stretch
 
 
@@ -333,5 +334,5 @@ def test_bad_record_names(genome, test, val, says):
 def test_parts_too_short_for_one_window_are_named(genome, split):
     with pytest.raises(UserError) as error:
         split(genome, span=1500)
-    assert "part of genome 'four' (four.fa) has no stretch as long as one window" in str(error.value)
+    assert "part of genome 'four' (four.fa) has no stretch as long as a window" in str(error.value)
     assert "needs 1,500" in str(error.value)

@@ -1,0 +1,76 @@
+"""``python -m genoseq.evaluate ckpt=…``: a trained model on its own test part, or on a whole other genome."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf
+
+from genoseq.cli import fail, main_process, verb
+from genoseq.errors import UserError
+
+
+@verb("evaluate")
+def main(cfg: DictConfig) -> float:
+    """Score a checkpoint with its state carried along each record; return test bits per base."""
+    if OmegaConf.is_missing(cfg, "ckpt"):
+        fail("give the checkpoint to evaluate: python -m genoseq.evaluate ckpt=outputs/…/checkpoints/best.ckpt")
+    from lightning.pytorch import Trainer
+
+    from genoseq import build
+    from genoseq.report.evaluation import evaluation_result, print_evaluation
+    from genoseq.report.files import write_csv, write_json
+
+    folder = Path(HydraConfig.get().runtime.output_dir)
+    checkpoint = build.load_checkpoint(cfg.ckpt)
+    about = checkpoint["genoseq"]
+    home, why_not = _home(cfg, about)
+    data = home
+    if cfg.data.genome is not None:
+        data = build.build_data(_data_config(cfg, about) | {"genome": build.plain(cfg.data.genome)})
+        data.test_on_all()
+    if data is None:
+        raise UserError(why_not)
+    data.setup("test")
+    module = build.restore_module(checkpoint, data)
+    trainer = Trainer(**build.trainer_options(cfg.trainer), logger=False, default_root_dir=folder)
+    trainer.test(module, datamodule=data, verbose=False)
+    per_record = module.test_metrics.by_group()
+    if main_process():
+        if home is None:
+            print(f"The count models and the leakage are left out: {why_not}")
+        result, records = evaluation_result(cfg, about, module, data, home, per_record)
+        write_json(folder / "evaluation.json", result)
+        write_csv(folder / "records.csv", records)
+        print_evaluation(result, records, folder)
+    return module.figures["test"]["test/bits_per_base"]
+
+
+def _data_config(cfg: DictConfig, about: dict[str, Any]) -> dict[str, Any]:
+    """Return the checkpoint's data config with this command's folders and sizes."""
+    given = {k: cfg.data[k] for k in ("genome_dir", "cache_dir", "eval_rows") if cfg.data[k] is not None}
+    config: dict[str, Any] = about["config"]["data"] | given
+    return config
+
+
+def _home(cfg: DictConfig, about: dict[str, Any]) -> tuple[Any, str]:
+    """Return the data that the checkpoint was trained on, or None and why it cannot be had."""
+    from genoseq import build
+
+    try:
+        home = build.build_data(_data_config(cfg, about))
+        had, has = about["genome"]["sha256"], home.genome.sha256
+    except UserError as error:
+        return None, str(error)
+    if had != has:
+        return None, (
+            f"the checkpoint's genome '{about['genome']['name']}' has changed: {home.genome.source} is another sequence "
+            "than the one trained on; give data.genome= to score the whole of a genome"
+        )
+    return home, ""
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,208 @@
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+import torch
+
+from genoseq.data.datamodule import GenomeData, StepsFrom, StreamChunks, TrainingSteps
+from genoseq.data.sampler import Streams, carry_streams
+from genoseq.data.split import ContiguousSplit, RandomWindowsSplit
+from genoseq.data.tokenizer import CharTokenizer, KmerTokenizer
+from genoseq.errors import UserError
+
+TOKENIZERS = [CharTokenizer(), KmerTokenizer(3, 1), KmerTokenizer(3, 3), KmerTokenizer(2, 3)]
+
+
+@pytest.fixture(scope="module")
+def text(letters):
+    a = letters(4000)
+    return {"a": a[:3100] + "N" * 12 + a[3112:3600] + "NN" + a[3602:], "b": letters(1500, 1)}
+
+
+@pytest.fixture(scope="module")
+def fasta(text, tmp_path_factory):
+    path = tmp_path_factory.mktemp("genome") / "two.fa"
+    path.write_text("".join(f">{name} some words\n{letters}\n" for name, letters in text.items()))
+    return str(path)
+
+
+@pytest.fixture
+def make_data(fasta):
+    def make(tokenizer=TOKENIZERS[0], split=None, world=(0, 1), max_steps=5, done=0, accumulate=1, **kwargs):
+        options = dict(seq_len=16, batch_size=4, eval_rows=3, eval_chunk=100, eval_warmup=64) | kwargs
+        data = GenomeData(fasta, tokenizer, split or ContiguousSplit(0.3, 0.1), **options)
+        data.setup("fit")
+        data.trainer = SimpleNamespace(
+            global_rank=world[0],
+            world_size=world[1],
+            global_step=done,
+            max_steps=max_steps,
+            accumulate_grad_batches=accumulate,
+        )
+        return data
+
+    return make
+
+
+def slow_token(text: str, position: int, tokenizer) -> int:
+    """The documented token at one position of the whole genome's letters."""
+    v = tokenizer.vocabulary
+    word = text[position : position + v.k]
+    if len(word) < v.k or "N" in word:
+        return v.unknown
+    if v.first:
+        return "ACTG".index(word) + 1
+    return sum("ACTG".index(letter) * 4 ** (v.k - 1 - j) for j, letter in enumerate(word))
+
+
+@pytest.mark.parametrize("tokenizer", TOKENIZERS)
+def test_training_tokens_are_those_of_the_windows_bases(make_data, text, reverse_complement, tokenizer):
+    data = make_data(tokenizer, max_steps=6)
+    v, whole = data.vocabulary, "".join(text.values())
+    batches = list(data.train_dataloader())
+    assert [batch.step for batch in batches] == [0, 1, 2, 3, 4, 5]
+    strands = set()
+    for batch in batches:
+        tokens = data.on_after_batch_transfer(batch, 0).tokens
+        assert tokens.shape == (4, 17)
+        for row, start, flip in zip(tokens.tolist(), batch.starts.tolist(), batch.flip.tolist(), strict=True):
+            bases = whole[start : start + data.span]
+            bases = reverse_complement(bases) if flip else bases
+            assert row == [slow_token(bases, i * v.stride, tokenizer) for i in range(17)]
+            assert any(a <= start and start + data.span <= b for a, b in data.parts.train.tolist())
+            strands.add(flip)
+    assert strands == {True, False}
+
+
+@pytest.mark.parametrize(("rows", "chunk", "world"), [(3, 100, 1), (1, 7, 1), (64, 4096, 1), (2, 50, 2), (64, 33, 3)])
+@pytest.mark.parametrize("tokenizer", TOKENIZERS)
+def test_ranks_together_score_every_prediction_once(make_data, text, tokenizer, rows, chunk, world):
+    whole, v, seen = "".join(text.values()), tokenizer.vocabulary, []
+    for rank in range(world):
+        data = make_data(tokenizer, world=(rank, world), eval_rows=rows, eval_chunk=chunk)
+        streams = carry_streams(data.parts.test, v.k, v.stride, rows * world, warmup=64, piece=90)
+        groups = (streams.start >= 4000).astype(np.int64)
+        for batch in StreamChunks(streams, groups, rows, chunk, v.stride, rank, world):
+            tokens = data.on_after_batch_transfer(batch).tokens
+            assert len(batch) <= rows and batch.length <= chunk
+            assert tokens.shape == (len(batch), batch.length + 1)
+            scored = torch.ones(len(batch), batch.length, dtype=torch.bool) if batch.scored is None else batch.scored
+            for row, column in scored.nonzero().tolist():
+                position = int(batch.starts[row]) + (column + 1) * v.stride
+                assert tokens[row, column + 1] == slow_token(whole, position, tokenizer)
+                assert batch.group[row] == (position >= 4000)
+                seen.append(position)
+    expected = [p for a, b in data.parts.test.tolist() for p in range(a + v.stride, b - v.k + 1, v.stride)]
+    assert sorted(seen) == expected
+
+
+def test_a_chunk_goes_on_where_the_last_one_ended(make_data):
+    data = make_data(eval_rows=4, eval_chunk=30)
+    last = None
+    for batch in data.test_dataloader():
+        tokens = data.on_after_batch_transfer(batch).tokens
+        assert batch.carry == (last is not None and len(last) == len(batch) and torch.equal(last, batch.starts))
+        if batch.carry:
+            assert torch.equal(tokens[:, 0], end)
+        last, end = batch.starts + batch.length, tokens[:, -1]
+        if batch.length < 30:
+            last = None  # the end of these rows
+
+
+@pytest.mark.parametrize("world", [1, 2, 3, 8])
+@pytest.mark.parametrize("count", [1, 2, 5, 20])
+def test_no_rank_is_without_a_chunk(count, world):
+    # one that has none would not come to the epoch's end, where the others wait
+    streams = Streams(np.arange(count) * 100, np.full(count, 5), np.arange(count) + 3)
+    predictions = 0
+    for rank in range(world):
+        chunks = StreamChunks(
+            streams, np.zeros(count, np.int64), rows=64, chunk=10, stride=1, rank=rank, world_size=world
+        )
+        assert len(chunks) >= 1
+        for i in range(len(chunks)):
+            batch = chunks[i]
+            predictions += len(batch) * batch.length if batch.scored is None else int(batch.scored.sum())
+    assert predictions == streams.scored.sum()
+
+
+@pytest.mark.parametrize("split", [ContiguousSplit(0.3, 0.1), RandomWindowsSplit()])
+def test_separate_windows_are_whole_and_start_anew(make_data, split):
+    data = make_data(split=split, carry_state=False, eval_windows=20, eval_chunk=16)
+    batches = list(data.test_dataloader())
+    starts = torch.cat([batch.starts for batch in batches])
+    assert len(starts) == 20
+    assert all(batch.length == 16 and not batch.carry and batch.scored is None for batch in batches)
+    assert data.parts.accepts("test", starts.numpy()).all()
+    assert max(map(len, batches)) == 3
+
+
+def test_random_windows_never_carry_their_state(make_data):
+    data = make_data(split=RandomWindowsSplit(), carry_state=True, eval_windows=30)
+    assert data.streams("val").scored.tolist() == [16] * 30
+
+
+def test_training_goes_on_from_the_trainers_step(make_data):
+    whole = list(make_data(max_steps=6).train_dataloader())
+    rest = list(make_data(max_steps=6, done=2).train_dataloader())
+    assert [batch.step for batch in rest] == [2, 3, 4, 5]
+    for a, b in zip(whole[2:], rest, strict=True):
+        assert torch.equal(a.starts, b.starts)
+        assert torch.equal(a.flip, b.flip)
+    assert [b.step for b in make_data(max_steps=3, done=1, accumulate=2).train_dataloader()] == [2, 3, 4, 5]
+    assert len(StepsFrom(2, 6)) == 6  # the whole run's, as Lightning counts a resumed epoch
+
+
+def test_a_chain_carries_within_its_stretch_only(make_data):
+    data = make_data(chain=3, max_steps=7, reverse_complement=False)
+    batches = list(data.train_dataloader())
+    assert [batch.carry for batch in batches] == [False, True, True, False, True, True, False]
+    assert all(batch.flip is None for batch in batches)
+    for a, b in zip(batches[:2], batches[1:3], strict=True):
+        first, second = data.on_after_batch_transfer(a).tokens, data.on_after_batch_transfer(b).tokens
+        assert torch.equal(first[:, -1], second[:, 0])
+        assert torch.equal(a.starts + 16, b.starts)
+
+
+def test_two_ranks_read_what_one_would(make_data):
+    one = next(iter(make_data(batch_size=8).train_dataloader()))
+    two = [next(iter(make_data(world=(rank, 2)).train_dataloader())) for rank in range(2)]
+    assert torch.equal(torch.cat([batch.starts for batch in two]), one.starts)
+
+
+def test_training_steps_are_made_when_asked(make_data):
+    data = make_data()
+    dataset = data.train_dataloader().dataset
+    assert isinstance(dataset, TrainingSteps)
+    assert torch.equal(dataset[10**12].starts, dataset[10**12].starts)  # no list of windows stands behind it
+
+
+def test_a_genome_shorter_than_a_window_is_named(fasta):
+    data = GenomeData(fasta, CharTokenizer(), ContiguousSplit(), seq_len=4000)
+    with pytest.raises(UserError) as error:
+        data.prepare_data()
+    for part in ("'two'", "two.fa", "'a'", "4,000 bases", "data.seq_len=4000", "needs 4,001"):
+        assert part in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        ({"seq_len": 0}, "data.seq_len=0"),
+        ({"batch_size": 0}, "data.batch_size=0"),
+        ({"chain": 0}, "data.chain=0"),
+        ({"eval_rows": 0}, "data.eval_rows=0"),
+        ({"eval_chunk": 0}, "data.eval_chunk=0"),
+        ({"eval_windows": 0}, "data.eval_windows=0"),
+        ({"eval_warmup": -1}, "data.eval_warmup=-1"),
+    ],
+)
+def test_sizes_that_cannot_be(fasta, options, says):
+    with pytest.raises(UserError) as error:
+        GenomeData(fasta, CharTokenizer(), ContiguousSplit(), **options)
+    assert says in str(error.value)
+
+
+def test_a_run_without_an_end_is_refused(make_data):
+    with pytest.raises(UserError, match=r"trainer\.max_steps=-1"):
+        make_data(max_steps=-1).train_dataloader()
