@@ -143,12 +143,12 @@ def build_trainer(cfg: DictConfig, folder: Path, loggers: list[Logger], extra: l
     checkpoints = folder / "checkpoints"
     callbacks = [
         Checkpoints(checkpoints, resumed),
-        GracefulStop(checkpoints),
         StepFigures(),
         progress(),
         TimeEstimate(),
         *make(cfg.callbacks or {}).values(),
         *extra,
+        GracefulStop(checkpoints),
     ]
     options["log_every_n_steps"] = min(options["log_every_n_steps"], steps)
     return Trainer(

@@ -9,20 +9,25 @@ import ctypes
 import functools
 import os
 import platform
+import re
 import sys
 import tempfile
+import traceback
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn, TypeVar
+from typing import Any, ClassVar, NoReturn, TypeVar
 
 import hydra
+from hydra.errors import InstantiationException
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from genoseq.errors import UserError
 from genoseq.paths import conf_dir
 
 T = TypeVar("T")
+# functions of ours that hand the config's values to a class of another library: what it refuses is the user's to mend
+_BUILDERS = {"configure_optimizers": "the optimizer or scheduler", "build_trainer": "the trainer"}
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _GIB = -1, -3, 1 << 30
 
 
@@ -37,6 +42,31 @@ def user_error(error: BaseException | None) -> UserError | None:
     return None
 
 
+def mistake(error: Exception) -> str | None:
+    """Return the sentence for an error that the user can mend, None for a defect of the program."""
+    ours = user_error(error)
+    if ours is not None:
+        return str(ours)
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    refused = [_BUILDERS[f.f_code.co_name] for f in frames if f.f_code.co_name in _BUILDERS and _is_ours(f.f_globals)]
+    if isinstance(error, InstantiationException):
+        target = re.search(r"'([\w.]+)'", str(error))
+        refused = [target.group(1) if target else "an object"]
+    elif type(error).__name__ == "MisconfigurationException":  # Lightning's, which is not to be imported here
+        refused = refused or ["the trainer"]
+    elif not isinstance(error, (TypeError, ValueError, ImportError)):
+        return None
+    if not refused or "HYDRA_FULL_ERROR" in os.environ:
+        return None
+    cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
+    reason = " ".join(str(cause).split()).rstrip(".")
+    return f"{refused[0]} cannot be made as the config says: {reason} (HYDRA_FULL_ERROR=1 shows where)"
+
+
+def _is_ours(module: dict[str, Any]) -> bool:
+    return str(module.get("__name__")).startswith("genoseq.")
+
+
 def fail(message: str) -> NoReturn:
     """Print one sentence for the user and exit with code 2."""
     print(f"genoseq: {message}", file=sys.stderr)
@@ -44,19 +74,22 @@ def fail(message: str) -> NoReturn:
 
 
 def verb(config_name: str) -> Callable[[Callable[[DictConfig], T]], Callable[[], T]]:
-    """Make a function of the composed config a command: Hydra composes, a user's mistake is one sentence, exit code 2."""
+    """Make a function of the composed config a command; a user's mistake is one sentence and exit code 2."""
 
     def wrap(task: Callable[[DictConfig], T]) -> Callable[[], T]:
         @functools.wraps(task)
         def guarded(cfg: DictConfig) -> T:
             keep_freed_memory()
             try:
+                if missing := sorted(OmegaConf.missing_keys(cfg)):
+                    raise UserError(f"{missing[0]} has no value and needs one: add {missing[0]}=… to the command")
                 return task(cfg)
             except Exception as error:
-                mistake = user_error(error)
-                if mistake is None:
+                sentence = mistake(error)
+                if sentence is None:
                     raise
-                fail(str(mistake))
+                OutputFolder.put_back()
+                fail(sentence)
 
         try:
             folder = str(conf_dir())
@@ -87,6 +120,8 @@ def main_process() -> bool:
 class OutputFolder(Callback):
     """Refuses, before anything is written, a run folder that cannot be written or that holds another run."""
 
+    _before: ClassVar[dict[Path, bytes]] = {}
+
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Claim the folder of a single run."""
         self._claim(Path(config.hydra.run.dir), config)
@@ -100,12 +135,24 @@ class OutputFolder(Callback):
             return
         self._writable(folder)
         ckpt = config.get("ckpt")
-        goes_on = ckpt is not None and Path(ckpt).resolve().is_relative_to(folder.resolve())
+        goes_on = (
+            "optimizer" in config  # evaluate has a ckpt too, but goes on with nothing
+            and ckpt is not None
+            and Path(ckpt).resolve().is_relative_to(folder.resolve())
+        )
         if any((folder / name).exists() for name in ("result.json", "checkpoints", "evaluation.json")) and not goes_on:
             fail(
                 f"the folder {folder} already holds a run; give another hydra.run.dir, or go on with that run by "
                 f"ckpt={folder}/checkpoints/last.ckpt"
             )
+        self._before.clear()  # Hydra writes its files anew before it is known whether the run can go on
+        self._before.update({file: file.read_bytes() for file in folder.glob(".hydra/*.yaml")})
+
+    @classmethod
+    def put_back(cls) -> None:
+        """Give a run that is refused after all the config files back that it had."""
+        for file, content in cls._before.items():
+            file.write_bytes(content)
 
     @staticmethod
     def _writable(folder: Path) -> None:

@@ -6,17 +6,15 @@ from pathlib import Path
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from genoseq.cli import fail, main_process, verb
+from genoseq.cli import main_process, verb
 from genoseq.errors import UserError
 
 
 @verb("evaluate")
 def main(cfg: DictConfig) -> float:
     """Score a checkpoint with its state carried along each record; return test bits per base."""
-    if OmegaConf.is_missing(cfg, "ckpt"):
-        fail("give the checkpoint to evaluate: python -m genoseq.evaluate ckpt=outputs/…/checkpoints/best.ckpt")
     from lightning.pytorch import Trainer
 
     from genoseq import build
@@ -66,8 +64,8 @@ def _home(cfg: DictConfig, about: dict[str, Any]) -> tuple[Any, str]:
         return None, str(error)
     if had != has:
         return None, (
-            f"the checkpoint's genome '{about['genome']['name']}' has changed: {home.genome.source} is another sequence "
-            "than the one trained on; give data.genome= to score the whole of a genome"
+            f"the checkpoint's genome '{about['genome']['name']}' has changed: {home.genome.source} is another "
+            "sequence than the one trained on; give data.genome= to score the whole of a genome"
         )
     return home, ""
 

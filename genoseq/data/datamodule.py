@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from genoseq.data.batch import Batch, Gather
 from genoseq.data.genome import Genome
 from genoseq.data.intervals import bases, usable
-from genoseq.data.sampler import Streams, WindowSampler, carry_streams, window_streams
+from genoseq.data.sampler import Streams, WindowSampler, carry_streams, fitting_chain, window_streams
 from genoseq.data.sources import load_genome
 from genoseq.data.split import Parts, Split
 from genoseq.data.tokenizer import Tokenizer
@@ -66,9 +66,8 @@ class StreamChunks(Dataset[Batch]):
         self.streams, self.groups, self.stride = streams, groups, stride
         order = np.argsort(-(streams.warmup + streams.scored), kind="stable")
         self._plan: list[tuple[np.ndarray[Any, np.dtype[np.int64]], int, int]] = []
-        rows = min(
-            rows, max(1, -(-len(order) // world_size))
-        )  # few streams: fewer side by side, but some for each rank
+        # few streams: fewer side by side, so that each rank has some
+        rows = min(rows, max(1, -(-len(order) // world_size)))
         for number, at in enumerate(range(0, len(order), rows)):
             if number % world_size == rank:
                 row = order[at : at + rows]
@@ -114,8 +113,9 @@ class GenomeData(LightningDataModule):
         As the tokeniser has them; here so that their override names are short.
     reverse_complement : bool
         Train on both strands.
-    chain : int
-        Consecutive windows that a training row reads with its state carried before it jumps; 1 = the zero state each.
+    carry_tokens : int
+        Tokens over which a training row goes on from window to window with its state carried (truncated
+        back-propagation through time) before it jumps elsewhere; 0 = each window from the zero state.
     carry_state : bool
         Validate and test on whole stretches with the state carried; False = on separate windows from the zero state.
         ``random_windows`` always uses separate windows.
@@ -138,7 +138,7 @@ class GenomeData(LightningDataModule):
         k: int = 1,
         stride: int = 1,
         reverse_complement: bool = True,
-        chain: int = 1,
+        carry_tokens: int = 0,
         carry_state: bool = True,
         eval_rows: int = 64,
         eval_chunk: int = 512,
@@ -148,17 +148,20 @@ class GenomeData(LightningDataModule):
         cache_dir: str | None = None,
     ) -> None:
         super().__init__()
-        sizes = {"seq_len": seq_len, "batch_size": batch_size, "chain": chain}
+        sizes = {"seq_len": seq_len, "batch_size": batch_size, "k": k, "stride": stride}
         sizes |= {"eval_rows": eval_rows, "eval_chunk": eval_chunk, "eval_windows": eval_windows}
         for name, value in sizes.items():
-            if value < 1:
-                raise UserError(f"data.{name}={value} is not a size: give 1 or more")
-        if eval_warmup < 0:
-            raise UserError(f"data.eval_warmup={eval_warmup} is not a count of tokens: give 0 or more")
+            if not isinstance(value, int) or value < 1:
+                raise UserError(f"data.{name}={value} is not a size: give a whole number, 1 or more")
+        for name, value in {"eval_warmup": eval_warmup, "carry_tokens": carry_tokens}.items():
+            if value < 0:
+                raise UserError(f"data.{name}={value} is not a count of tokens: give 0 or more")
+        if not isinstance(seed, int):
+            raise UserError(f"seed={seed} is not a whole number")
         self.spec = genome if isinstance(genome, str) else list(genome)
         self.tokenizer, self.split, self.vocabulary = tokenizer, split, tokenizer.vocabulary
         self.seq_len, self.batch_size, self.seed = seq_len, batch_size, seed
-        self.reverse_complement, self.chain, self.carry_state = reverse_complement, chain, carry_state
+        self.reverse_complement, self.carry_tokens, self.carry_state = reverse_complement, carry_tokens, carry_state
         self.eval_rows, self.eval_chunk, self.eval_warmup = eval_rows, eval_chunk, eval_warmup
         self.eval_windows = eval_windows
         self.genome_dir, self.cache_dir = genome_dir, cache_dir
@@ -215,6 +218,11 @@ class GenomeData(LightningDataModule):
     @property
     def _rank(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    @property
+    def chain(self) -> int:
+        """Windows that a training row reads on end: `carry_tokens`' worth, less where the training part is in bits."""
+        return fitting_chain(self.parts, self.vocabulary, self.seq_len, max(1, self.carry_tokens // self.seq_len))
 
     def train_dataloader(self) -> DataLoader[Batch]:
         """Return one endless pass of steps, from the trainer's own step on."""

@@ -97,7 +97,7 @@ def read_genome(paths: Sequence[Path], name: str | None = None) -> Genome:
     Returns
     -------
     Genome
-        Its memory is 1 to 1.2 bytes a base, and reading takes no more than that.
+        Its memory is 1 to 1.2 bytes a base; reading takes about 3 more a base of the longest FASTA record.
 
     Raises
     ------

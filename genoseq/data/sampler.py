@@ -57,11 +57,6 @@ class WindowSampler:
     chain : int
         Consecutive windows that a row reads, one a step with the state carried, before it jumps elsewhere. What is
         drawn is then the whole stretch.
-
-    Raises
-    ------
-    UserError
-        If no stretch of `chain` windows fits the training part.
     """
 
     def __init__(
@@ -79,14 +74,7 @@ class WindowSampler:
         self.parts, self.batch_size, self.seed = parts, batch_size, seed
         self.rank, self.world_size, self.reverse_complement = rank, world_size, reverse_complement
         self.chain, self.hop = chain, seq_len * vocabulary.stride
-        if chain > 1 and parts.leaks:
-            raise UserError("data.chain above 1 needs stretches of the training part, and random_windows has none")
         self.windows = WindowIndex(parts.train, vocabulary.span(seq_len * chain))
-        if not len(self.windows):
-            raise UserError(
-                f"no stretch of the training part is as long as data.chain={chain} windows of data.seq_len={seq_len}; "
-                "lower one of them"
-            )
 
     def batch(self, step: int) -> tuple[Starts, NDArray[np.bool_]]:
         """Return the starts (bases, int64) and strands (True = reverse) of one step, both of shape (batch_size,)."""
@@ -98,6 +86,20 @@ class WindowSampler:
             flip = hashing.uniform((self.seed, 4), g) < 0.5
         # a reversed row reads its stretch from the right-hand end
         return starts + self.hop * np.where(flip, self.chain - 1 - link, link), flip
+
+
+def fitting_chain(parts: Parts, vocabulary: Vocabulary, seq_len: int, chain: int) -> int:
+    """Return the longest chain of windows, at most `chain`, for which 95 % of the training bases can be drawn.
+
+    Stretches of `chain` windows lie inside one interval, so that long ones would leave short contigs untrained. Windows
+    that are split by a hash have no neighbours to go on to: 1.
+    """
+    if parts.leaks:
+        return 1
+    lengths = parts.train[:, 1] - parts.train[:, 0]
+    while chain > 1 and lengths[lengths >= vocabulary.span(seq_len * chain)].sum() < 0.95 * lengths.sum():
+        chain -= max(1, chain // 4)
+    return chain
 
 
 def draw(parts: Parts, windows: WindowIndex, stage: str, key: tuple[int, ...], g: Starts) -> Starts:

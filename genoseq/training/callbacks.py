@@ -30,7 +30,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class Checkpoints(ModelCheckpoint):
-    """``best.ckpt`` by validation bits per base, and ``last.ckpt``, after every validation.
+    """``best.ckpt`` by validation bits per base, and ``last.ckpt``, after every validation and so after the last step.
 
     Parameters
     ----------
@@ -46,7 +46,7 @@ class Checkpoints(ModelCheckpoint):
             monitor="val/bits_per_base",
             mode="min",
             save_top_k=1,
-            save_last=True,
+            save_last=False,  # Lightning's is written only when the best is; on_validation_end writes ours
             save_on_train_epoch_end=False,
             auto_insert_metric_name=False,
             enable_version_counter=False,
@@ -66,7 +66,25 @@ class Checkpoints(ModelCheckpoint):
             if best.exists():
                 here = {"best_model_path": str(best), "kth_best_model_path": str(best)}
                 state_dict = state_dict | here | {"best_k_models": {str(best): score}, "dirpath": str(self.dirpath)}
-        super().load_state_dict(state_dict | {"last_model_path": str(Path(self.dirpath) / "last.ckpt")})
+        super().load_state_dict(state_dict)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
+    ) -> None:
+        """Have the last step's weights validated, whatever the interval."""
+        super().on_train_batch_end(trainer, pl_module, outputs, batch, batch_idx)
+        if trainer.global_step >= trainer.max_steps:
+            trainer.should_stop = True  # Lightning validates once more before it stops
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        """Write the checkpoints, and before them what was reported so far: a resumed run takes it over."""
+        if trainer.state.fn != "fit":
+            return
+        for logger in trainer.loggers:
+            logger.save()
+        super().on_validation_end(trainer, pl_module)
+        assert self.dirpath is not None
+        trainer.save_checkpoint(Path(self.dirpath) / "last.ckpt")
 
 
 class StepFigures(Callback):
@@ -131,6 +149,8 @@ class StepFigures(Callback):
 class GracefulStop(Callback):
     """The first Ctrl-C (or SIGTERM) ends training after the step in hand and writes ``last.ckpt``; the second kills.
 
+    Must be the last callback: what the others do at a step's end belongs into the checkpoint.
+
     Attributes
     ----------
     signal : int or None
@@ -158,20 +178,25 @@ class GracefulStop(Callback):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int
     ) -> None:
         """End after this step, on every rank at once."""
-        if (batch_idx + 1) % trainer.accumulate_grad_batches or trainer.should_stop:
+        if (batch_idx + 1) % trainer.accumulate_grad_batches or trainer.global_step >= trainer.max_steps:
             return
         stop = self.signal is not None
         if trainer.world_size > 1:
             stop = trainer.strategy.reduce_boolean_decision(stop, all=False)
         if stop:
             self.signal = self.signal or signal.SIGINT
-            trainer.limit_val_batches = 0  # an extra validation would make a resumed run differ from one never stopped
+            pl_module.on_train_batch_end(outputs, batch, batch_idx)  # its report too comes before the checkpoint
+            if (trainer.fit_loop.total_batch_idx + 1) % trainer.val_check_batch:
+                # an extra validation would make a resumed run differ from one never stopped; one that is due takes place
+                trainer.limit_val_batches = 0
             trainer.should_stop = True
             trainer.save_checkpoint(self._last)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        """Give the signals back."""
+        """Give the signals back; after the last step there was nothing left to stop."""
         self._restore()
+        if trainer.global_step >= trainer.max_steps:
+            self.signal = None
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         """Give the signals back."""

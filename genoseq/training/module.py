@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import sys
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -117,8 +119,16 @@ class NextToken(LightningModule):
         self._score(batch, "val")
 
     def on_validation_epoch_end(self) -> None:
-        """Report the validation part."""
+        """Report the validation part, and tell it to a scheduler that waits for a plateau."""
         self._report("val")
+        schedule = self.lr_schedulers() if self.trainer.state.fn == "fit" else None
+        if isinstance(schedule, ReduceLROnPlateau):
+            # here, not by Lightning, which does so after the checkpoint is written: a resumed run would lack this step
+            schedule.step(self.figures["val"]["val/bits_per_base"])
+
+    def on_test_epoch_start(self) -> None:
+        """Forget an earlier test, whose sums were kept."""
+        self.test_metrics.reset()
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Score one chunk of the test part, by record."""
@@ -134,14 +144,19 @@ class NextToken(LightningModule):
 
     def _report(self, stage: str, reset: bool = True) -> None:
         # written to the loggers here, not by self.log, so that a point stands at the optimizer steps it has seen
-        computed = self._metric(stage).compute()
-        figures = self.figures[stage] = {f"{stage}/{name}": float(value) for name, value in computed.items()}
+        metric = self._metric(stage)
+        if stage == "train" and not metric.update_called:
+            return  # reported already
+        figures = {f"{stage}/{name}": float(value) for name, value in metric.compute().items()}
+        if reset:
+            metric.reset()
+        if stage == "train" and math.isnan(figures["train/accuracy"]):
+            return  # no batch since the last report had a target
+        self.figures[stage] = figures
         self.log_dict(figures, logger=False)  # for callbacks: the best checkpoint, early stopping, the bar
         if self.trainer.is_global_zero:
             for logger in self.trainer.loggers:
                 logger.log_metrics(figures, step=self.global_step)
-        if reset:
-            self._metric(stage).reset()
 
     def configure_optimizers(self) -> Any:
         """Build the optimizer and its scheduler, both counted in optimizer steps."""
@@ -152,7 +167,8 @@ class NextToken(LightningModule):
         scheduler = self._scheduler(optimizer)
         plan: dict[str, Any] = {"scheduler": scheduler, "interval": "step"}
         if isinstance(scheduler, ReduceLROnPlateau):
-            plan |= {"monitor": "val/bits_per_base", "frequency": self.trainer.val_check_interval, "strict": False}
+            # never by Lightning: on_validation_epoch_end steps it
+            plan |= {"monitor": "val/bits_per_base", "interval": "epoch", "frequency": sys.maxsize}
         return {"optimizer": optimizer, "lr_scheduler": plan}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:

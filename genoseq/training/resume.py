@@ -55,7 +55,8 @@ def resumed_step(cfg: DictConfig, module: NextToken) -> int | None:
         total = schedule.get("total_steps")
         if total not in (None, last):
             raise UserError(
-                f"ckpt={cfg.ckpt} follows a one-cycle schedule laid out for {total:,} steps; give trainer.max_steps={total}"
+                f"ckpt={cfg.ckpt} follows a one-cycle schedule laid out for {total:,} steps; "
+                f"give trainer.max_steps={total}"
             )
     changed = [k for k, v in has["data"].items() if had["data"].get(k) != v and k not in ("genome_dir", "cache_dir")]
     changed += ["seed"] if plain(cfg.seed) != had["seed"] else []

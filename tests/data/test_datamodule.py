@@ -1,3 +1,4 @@
+from itertools import pairwise
 from types import SimpleNamespace
 
 import numpy as np
@@ -29,7 +30,7 @@ def fasta(text, tmp_path_factory):
 @pytest.fixture
 def make_data(fasta):
     def make(tokenizer=TOKENIZERS[0], split=None, world=(0, 1), max_steps=5, done=0, accumulate=1, **kwargs):
-        options = dict(seq_len=16, batch_size=4, eval_rows=3, eval_chunk=100, eval_warmup=64) | kwargs
+        options = {"seq_len": 16, "batch_size": 4, "eval_rows": 3, "eval_chunk": 100, "eval_warmup": 64} | kwargs
         data = GenomeData(fasta, tokenizer, split or ContiguousSplit(0.3, 0.1), **options)
         data.setup("fit")
         data.trainer = SimpleNamespace(
@@ -98,15 +99,15 @@ def test_ranks_together_score_every_prediction_once(make_data, text, tokenizer, 
 
 def test_a_chunk_goes_on_where_the_last_one_ended(make_data):
     data = make_data(eval_rows=4, eval_chunk=30)
-    last = None
-    for batch in data.test_dataloader():
-        tokens = data.on_after_batch_transfer(batch).tokens
-        assert batch.carry == (last is not None and len(last) == len(batch) and torch.equal(last, batch.starts))
+    batches = list(data.test_dataloader())
+    assert not batches[0].carry
+    assert [batch.carry for batch in batches].count(True) > 10
+    for last, batch in pairwise(batches):
+        assert batch.carry == (last.length == 30 and torch.equal(batch.starts, last.starts + 30))
         if batch.carry:
-            assert torch.equal(tokens[:, 0], end)
-        last, end = batch.starts + batch.length, tokens[:, -1]
-        if batch.length < 30:
-            last = None  # the end of these rows
+            assert torch.equal(
+                data.on_after_batch_transfer(last).tokens[:, -1], data.on_after_batch_transfer(batch).tokens[:, 0]
+            )
 
 
 @pytest.mark.parametrize("world", [1, 2, 3, 8])
@@ -154,14 +155,20 @@ def test_training_goes_on_from_the_trainers_step(make_data):
 
 
 def test_a_chain_carries_within_its_stretch_only(make_data):
-    data = make_data(chain=3, max_steps=7, reverse_complement=False)
+    data = make_data(carry_tokens=50, max_steps=7, reverse_complement=False)
     batches = list(data.train_dataloader())
     assert [batch.carry for batch in batches] == [False, True, True, False, True, True, False]
     assert all(batch.flip is None for batch in batches)
-    for a, b in zip(batches[:2], batches[1:3], strict=True):
+    for a, b in pairwise(batches[:3]):
         first, second = data.on_after_batch_transfer(a).tokens, data.on_after_batch_transfer(b).tokens
         assert torch.equal(first[:, -1], second[:, 0])
         assert torch.equal(a.starts + 16, b.starts)
+
+
+@pytest.mark.parametrize(("carry_tokens", "chain"), [(0, 1), (15, 1), (31, 1), (32, 2), (160, 10)])
+def test_carried_tokens_make_a_chain_of_whole_windows(make_data, carry_tokens, chain):
+    assert make_data(carry_tokens=carry_tokens).chain == chain
+    assert make_data(carry_tokens=carry_tokens, split=RandomWindowsSplit()).chain == 1
 
 
 def test_two_ranks_read_what_one_would(make_data):
@@ -190,7 +197,7 @@ def test_a_genome_shorter_than_a_window_is_named(fasta):
     [
         ({"seq_len": 0}, "data.seq_len=0"),
         ({"batch_size": 0}, "data.batch_size=0"),
-        ({"chain": 0}, "data.chain=0"),
+        ({"carry_tokens": -1}, "data.carry_tokens=-1"),
         ({"eval_rows": 0}, "data.eval_rows=0"),
         ({"eval_chunk": 0}, "data.eval_chunk=0"),
         ({"eval_windows": 0}, "data.eval_windows=0"),

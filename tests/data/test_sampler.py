@@ -2,11 +2,11 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genoseq.data.intervals import as_intervals
-from genoseq.data.sampler import WindowIndex, WindowSampler, carry_streams, window_streams
+from genoseq.data.sampler import WindowIndex, WindowSampler, carry_streams, fitting_chain, window_streams
 from genoseq.data.split import ContiguousSplit, Parts, RandomWindowsSplit
 from genoseq.data.tokenizer import CharTokenizer, KmerTokenizer
 from genoseq.errors import UserError
@@ -43,7 +43,8 @@ def test_a_batch_is_a_function_of_seed_step_and_rank():
         assert not np.array_equal(starts, np.stack([other.batch(step)[0] for step in range(30)]))
 
 
-@given(seed=st.integers(0, 1000), batch_size=st.integers(1, 9), seq_len=st.integers(1, 50))
+@settings(max_examples=20)
+@given(seed=st.integers(0, 1000), batch_size=st.integers(5, 9), seq_len=st.integers(1, 50))
 def test_every_window_comes_once_a_pass(seed, batch_size, seq_len):
     sampler = make(seq_len=seq_len, batch_size=batch_size, seed=seed)
     expected = windows_in(TRAIN, seq_len + 1)
@@ -108,15 +109,30 @@ def test_links_of_a_chain_touch_inside_one_interval(chain, seq_len, k, stride, s
             assert any(a <= row.min() and row.max() + k <= b for a, b in TRAIN.tolist())
 
 
-def test_chains_that_cannot_be():
-    with pytest.raises(UserError, match=r"data\.chain=20 .* data\.seq_len=7"):
-        make(chain=20)
-    with pytest.raises(UserError, match=r"data\.seq_len=120"):
-        make(seq_len=120)
-    assert len(make(seq_len=119).windows) == 1
+@given(
+    lengths=st.lists(st.integers(13, 400), min_size=1, max_size=8),
+    chain=st.integers(1, 40),
+    k=st.integers(1, 3),
+    stride=st.integers(1, 3),
+)
+def test_a_fitting_chain_leaves_little_of_the_training_part_out(lengths, chain, k, stride):
+    vocabulary, edges = KmerTokenizer(k, stride).vocabulary, np.cumsum([0, *lengths])
+    train = as_intervals(list(pairwise(edges.tolist())))
+    nothing = as_intervals([])
+
+    def drawn(windows: int) -> float:  # share of the training bases in intervals that hold so many windows on end
+        return sum(n for n in lengths if n >= windows * 5 * stride + k) / sum(lengths)
+
+    fits = fitting_chain(Parts(train, nothing, nothing), vocabulary, seq_len=5, chain=chain)
+    longest = max([c for c in range(1, chain + 1) if drawn(c) >= 0.95], default=1)
+    assert 0.75 * longest - 1 < fits <= longest
+    if drawn(chain) >= 0.95:
+        assert fits == chain
+
+
+def test_random_windows_have_no_chain():
     leaking = Parts(TRAIN, TRAIN, TRAIN, hash_key=(0, 2), shares=(0.1, 0.2))
-    with pytest.raises(UserError, match="random_windows"):
-        WindowSampler(leaking, CHAR, 5, 4, 0, chain=2)
+    assert fitting_chain(leaking, CHAR, 5, chain=4) == 1
 
 
 def predictions(intervals, k: int, stride: int) -> list[int]:

@@ -1,0 +1,58 @@
+# Everything a clone needs: `make help` lists it. Set PYTHON= to choose the interpreter (3.11 to 3.13).
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+ARGS ?=
+DONE := $(VENV)/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help install train evaluate test test-fast lint format types tensorboard bench wheel check clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+install: $(DONE) ## set up .venv with genoseq and what its tests need
+
+# torch first and by itself: a CPU build is enough here, and a GPU build already in the environment is kept
+$(DONE): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $(DONE)
+
+train: $(DONE) ## the main job on the bundled genome, about 3 minutes on 2 cores (ARGS="model=rnn3 data=kmer" to change it)
+	$(BIN)/python -m genoseq.train $(ARGS)
+
+evaluate: $(DONE) ## a checkpoint on its test part or another genome (ARGS="ckpt=... data.genome=...")
+	$(BIN)/python -m genoseq.evaluate $(ARGS)
+
+test: $(DONE) ## every test
+	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
+
+test-fast: $(DONE) ## the tests that take no training run
+	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+lint: $(DONE) ## style, formatting and types
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: $(DONE) ## mend style and formatting
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+tensorboard: $(DONE) ## the curves of every run under outputs/
+	$(BIN)/tensorboard --logdir outputs
+
+bench: $(DONE) ## speed and memory, as ratios in one run
+	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.step
+
+wheel: $(DONE) ## build the wheel into dist/
+	$(BIN)/python -m build --wheel
+
+check: lint test ## what has to pass before a change lands
+
+clean: ## remove caches and builds (never outputs/)
+	rm -rf build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +

@@ -1,0 +1,293 @@
+"""Every option of every config group composes and builds; the experiments are the report's recipes."""
+
+import math
+from collections.abc import Iterator
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytest
+import torch
+from hydra.core.global_hydra import GlobalHydra
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.loggers import Logger
+from omegaconf import DictConfig, OmegaConf
+from torch.optim.lr_scheduler import LRScheduler
+
+from genoseq import build
+from genoseq.data.datamodule import GenomeData
+from genoseq.data.sources import named_genome, named_genomes
+from genoseq.data.tokenizer import CharTokenizer, KmerTokenizer
+from genoseq.paths import conf_dir
+
+CONF = conf_dir()
+FILES = Path(__file__).parent / "data" / "files"
+ROOTS = {"train.yaml", "evaluate.yaml"}
+NOT_COMPOSED = "genome"  # read by name, not by Hydra
+
+# Options that have no default for a value, and one for them.
+NEEDS = {"data/split": {"bed": ("data.split.file=parts.bed",), "records": ("data.split.test=[one]",)}}
+
+
+def options(group: str) -> list[str]:
+    return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+
+
+GROUPS = sorted({str(path.parent.relative_to(CONF)) for path in CONF.rglob("*.yaml")} - {".", NOT_COMPOSED})
+# data/base and trainer/base are what the options of their groups share
+EACH = [(group, option) for group in GROUPS for option in options(group) if option != "base"]
+SHARED = {f"{group}/base.yaml" for group in GROUPS if "base" in options(group)}
+
+
+@pytest.fixture(autouse=True)
+def in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "parts.bed").write_text("one\t0\t3000\ttrain\none\t3000\t4000\tval\none\t4000\t6000\ttest\n")
+    (tmp_path / "one.fa").write_text(">one\n" + (FILES / "hpylori_start.txt").read_text())
+    GlobalHydra.instance().clear()
+    yield
+    GlobalHydra.instance().clear()
+
+
+def compose(*overrides: str, root: str = "train") -> DictConfig:
+    # what Hydra's job would know
+    here = [f"hydra.runtime.output_dir={Path.cwd()}", "hydra.job.name=train"]
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = hydra.compose(root, [*here, *overrides], return_hydra_config=True)
+    from hydra.core.hydra_config import HydraConfig
+
+    HydraConfig.instance().set_config(cfg)
+    OmegaConf.set_struct(cfg, False)
+    cfg.pop("hydra")
+    return cfg
+
+
+def checked(cfg: DictConfig) -> DictConfig:
+    """Resolve everything; what is left without a value is an error."""
+    OmegaConf.resolve(cfg)
+    assert not OmegaConf.missing_keys(cfg)
+    return cfg
+
+
+def override(group: str, option: str) -> list[str]:
+    word = f"+{group}={option}" if group in ("sweep",) else f"{group}={option}"
+    return [word, *NEEDS.get(group, {}).get(option, ())]
+
+
+def build_all(cfg: DictConfig, *, trainer: bool) -> None:
+    """Build what a run builds, on a small genome."""
+    cfg.data.genome = "one.fa"
+    cfg.data.seq_len = min(cfg.data.seq_len, 100)
+    cfg.model.embed_dim, cfg.model.hidden_size = 8, 8  # the sizes are checked in the table below
+    data = build.build_data(cfg.data)
+    assert isinstance(data, GenomeData)
+    data.setup("fit")
+    for stage in ("train", "val", "test"):
+        assert len(data.parts.of(stage))
+    module = build.build_module(cfg, data)
+    v = data.vocabulary
+    logits, _ = module(torch.zeros(2, 5, dtype=torch.int64))
+    assert logits.shape == (2, 5, v.size)
+    optimizer = module._optimizer(module.net.parameters())
+    assert optimizer.param_groups[0]["lr"] > 0
+    rate = cfg.optimizer.lr
+    scheduler = module._scheduler(optimizer)
+    assert isinstance(scheduler, LRScheduler)
+    assert 0 < optimizer.param_groups[0]["lr"] <= rate
+    for callback in build.make(cfg.callbacks).values():
+        assert isinstance(callback, Callback)
+    if trainer:
+        built = build.build_trainer(cfg, Path.cwd(), [], [])
+        assert isinstance(built, Trainer) and built.max_steps == cfg.trainer.max_steps
+
+
+@pytest.mark.parametrize(("group", "option"), EACH, ids=[f"{g}={o}" for g, o in EACH])
+def test_each_option_composes_and_builds(group: str, option: str) -> None:
+    cfg = compose(*override(group, option), root="train" if group != "hydra" else "evaluate")
+    if group == "hydra":
+        return  # composed, and used by every other case
+    checked(cfg)
+    runs_here = cfg.trainer.accelerator in ("cpu", "auto") and cfg.trainer.strategy == "auto"
+    build_all(cfg, trainer=runs_here)
+
+
+@pytest.mark.parametrize(("model", "data", "split"), product(options("model"), ("char", "kmer"), options("data/split")))
+def test_models_by_data_by_split(model: str, data: str, split: str) -> None:
+    cfg = checked(compose(f"model={model}", f"data={data}", *override("data/split", split)))
+    build_all(cfg, trainer=False)
+
+
+def test_every_file_is_covered() -> None:
+    files = {str(path.relative_to(CONF)) for path in CONF.rglob("*") if path.is_file()}
+    composed = {f"{group}/{option}.yaml" for group, option in EACH}
+    read = {f"{NOT_COMPOSED}/{name}.yaml" for name in named_genomes()}
+    assert files == ROOTS | composed | SHARED | read
+    for shared in SHARED:  # and each of those is part of an option
+        group = Path(shared).parent
+        assert any("- base" in path.read_text() for path in (CONF / group).glob("*.yaml")), shared
+
+
+@pytest.mark.parametrize("name", named_genomes())
+def test_each_named_genome(name: str) -> None:
+    about = named_genome(name)
+    assert about.name == name and about.bases > 1_000_000 and len(about.sha256) == 64 and about.accessions
+    assert all("." in accession for accession in about.accessions)  # with its version
+
+
+def test_evaluate_composes() -> None:
+    cfg = compose("ckpt=best.ckpt", root="evaluate")
+    checked(cfg)
+    assert set(cfg) == {"ckpt", "data", "trainer", "baseline"}
+    assert OmegaConf.missing_keys(compose(root="evaluate")) == {"ckpt"}
+
+
+def test_loggers_build_or_say_what_to_install() -> None:
+    made = build.make(checked(compose("logger=tensorboard")).logger.tensorboard)
+    assert isinstance(made, Logger) and Path(made.log_dir).parent == Path.cwd()
+    assert not checked(compose("logger=none")).logger
+
+
+# ---- what the defaults promise --------------------------------------------------------------------------------------
+
+
+def test_the_bare_command_is_the_demo() -> None:
+    cfg = checked(compose())
+    assert cfg.scale == "demo" and cfg.data.genome == "hpylori" and cfg.data.split._target_.endswith("ContiguousSplit")
+    assert cfg.data.split.test == 0.2 and cfg.seed == 0 and cfg.ckpt is None and cfg.baseline is True
+    assert cfg.trainer.precision == "auto"
+
+
+def test_every_stable_name_can_be_overridden() -> None:
+    words = {
+        "data.genome": "x.fa",
+        "data.seq_len": 77,
+        "data.batch_size": 3,
+        "data.k": 5,
+        "data.stride": 2,
+        "data.reverse_complement": False,
+        "model.embed_dim": 9,
+        "model.hidden_size": 11,
+        "model.num_layers": 2,
+        "model.dropout": 0.25,
+        "optimizer.lr": 0.125,
+        "trainer.max_steps": 17,
+        "trainer.precision": "64-true",
+        "trainer.devices": 2,
+        "trainer.strategy": "ddp",
+        "seed": 13,
+        "ckpt": "x.ckpt",
+    }
+    cfg = checked(compose("data=kmer", *(f"{name}={value}" for name, value in words.items())))
+    assert {name: OmegaConf.select(cfg, name) for name in words} == words
+    # and what follows from them follows
+    assert cfg.data.tokenizer.k == 5 and cfg.data.tokenizer.stride == 2 and cfg.data.seed == 13
+    assert cfg.scheduler.max_lr == 0.125 and cfg.scheduler.total_steps == 17
+
+
+@pytest.mark.parametrize("name", options("scheduler"))
+def test_schedules_over_a_run(name: str) -> None:
+    cfg = checked(compose(f"scheduler={name}", "optimizer=sgd", "optimizer.lr=0.5", "trainer.max_steps=300"))
+    weight = torch.nn.Parameter(torch.zeros(1))
+    optimizer = build.make(cfg.optimizer)([weight])
+    scheduler = build.make(cfg.scheduler)(optimizer)
+    rates = []
+    for _ in range(300):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step(1.0) if name == "plateau" else scheduler.step()
+    highest = max(rates)
+    assert highest == pytest.approx(0.5, rel=1e-3)
+    if name in ("onecycle", "warmup_cosine"):
+        assert rates[0] < 0.1 * highest and rates[-1] < 0.01 * highest and rates.index(highest) in range(85, 105)
+    elif name == "plateau":  # the value never falls
+        assert rates[:5] == [0.5] * 5 and rates[-1] < 0.01
+    else:
+        assert set(rates) == {0.5}
+
+
+# ---- the report's recipes -------------------------------------------------------------------------------------------
+
+REPORT: dict[str, dict[str, Any]] = {
+    "model1": {
+        "embed_dim": 128,
+        "hidden_size": 1024,
+        "num_layers": 1,
+        "dropout": 0.0,
+        "lr": 0.001,
+        "batch_size": 512,
+        "max_steps": 10_000,
+        "tokenizer": CharTokenizer,
+        "words": 4,
+        "parameters": 5 * 128 + 4 * 1024 * (128 + 1024 + 2) + 5 * 1025,
+    },
+    "model2": {
+        "embed_dim": 512,
+        "hidden_size": 1024,
+        "num_layers": 1,
+        "dropout": 0.0,
+        "lr": 0.001,
+        "batch_size": 512,
+        "max_steps": 15_000,
+        "tokenizer": KmerTokenizer,
+        "words": 256,
+        "parameters": 257 * 512 + 4 * 1024 * (512 + 1024 + 2) + 257 * 1025,
+    },
+    "model3": {
+        "embed_dim": 512,
+        "hidden_size": 1024,
+        "num_layers": 3,
+        "dropout": 0.5,
+        "lr": 0.01,
+        "batch_size": 256,
+        "max_steps": 1_000,
+        "tokenizer": KmerTokenizer,
+        "words": 256,
+        "parameters": 257 * 512 + 4 * 1024 * (512 + 1024 + 2) + 2 * 4 * 1024 * (2 * 1024 + 2) + 257 * 1025,
+    },
+}
+
+
+@pytest.mark.parametrize("name", REPORT)
+def test_experiments_are_the_report_s(name: str) -> None:
+    want = REPORT[name]
+    cfg = checked(compose(f"experiment={name}"))
+    for key in ("embed_dim", "hidden_size", "num_layers", "dropout"):
+        assert cfg.model[key] == want[key], key
+    assert cfg.optimizer._target_ == "torch.optim.Adam" and cfg.optimizer.lr == want["lr"]
+    assert cfg.data.batch_size == want["batch_size"] and cfg.data.seq_len == 200
+    assert cfg.trainer.max_steps == want["max_steps"]
+    assert cfg.trainer.gradient_clip_val is None and cfg.trainer.accumulate_grad_batches == 1
+    assert cfg.data.split._target_ == "genoseq.data.split.RandomWindowsSplit" and cfg.data.split.test == 0.2
+    # zero initial state for each window, one strand, PyTorch's own first biases, one learning rate throughout
+    assert not cfg.data.carry_tokens and not cfg.data.reverse_complement and cfg.model.forget_bias == 0
+    assert cfg.scheduler._target_ == "genoseq.training.schedulers.constant"
+    assert cfg.scale == "report"
+    tokenizer = build.make(cfg.data.tokenizer)
+    v = tokenizer.vocabulary
+    assert isinstance(tokenizer, want["tokenizer"]) and v.words == want["words"] and v.stride == 1
+    assert v.k == round(math.log(want["words"], 4))
+    with torch.device("meta"):  # shapes without memory
+        net = build.build_network(cfg.model, v)
+    assert sum(p.numel() for p in net.parameters()) == want["parameters"]
+    lstm = next(m for m in net.modules() if isinstance(m, torch.nn.LSTM))
+    assert (lstm.num_layers, lstm.dropout, lstm.batch_first) == (want["num_layers"], want["dropout"], True)
+
+
+def test_an_experiment_s_figures_can_be_overridden() -> None:
+    cfg = checked(compose("experiment=model3", "trainer.max_steps=5", "model.hidden_size=32", "data/split=contiguous"))
+    assert (cfg.trainer.max_steps, cfg.model.hidden_size, cfg.model.num_layers) == (5, 32, 3)
+    assert cfg.data.split._target_.endswith("ContiguousSplit")
+
+
+def test_checkpoints_config_is_plain() -> None:
+    cfg = checked(compose("data.genome=one.fa", "data.seq_len=100", "model.hidden_size=8", "model.embed_dim=8"))
+    about = build.describe(cfg, build.build_data(cfg.data))
+
+    def kinds(node: Any) -> set[type]:
+        if isinstance(node, dict):
+            return {dict}.union(*(kinds(value) for value in node.values()))
+        return {list}.union(*(kinds(value) for value in node)) if isinstance(node, list) else {type(node)}
+
+    assert kinds(about) <= {dict, list, str, int, float, bool, type(None)}
+    assert about["config"]["data"]["genome"] == [str(Path("one.fa").resolve())]
