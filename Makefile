@@ -44,9 +44,8 @@ format: $(DONE) ## mend style and formatting
 tensorboard: $(DONE) ## the curves of every run under outputs/
 	$(BIN)/tensorboard --logdir outputs
 
-bench: $(DONE) ## speed and memory, as ratios in one run
+bench: $(DONE) ## peak memory a base (needs the klebsiella genome: GENOSEQ_GENOME_DIR or the network)
 	$(BIN)/python -m benchmarks.memory
-	$(BIN)/python -m benchmarks.step
 
 wheel: $(DONE) ## build the wheel into dist/
 	$(BIN)/python -m build --wheel

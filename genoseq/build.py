@@ -177,9 +177,7 @@ def build_loggers(cfg: DictConfig, folder: Path, resumed_step: int | None) -> li
         try:
             loggers.append(make(node))
         except ModuleNotFoundError as error:
-            raise UserError(
-                f"logger={name} needs the package '{error.name}': pip install 'genoseq[{name}]'"
-            ) from error
+            raise UserError(f"logger={name} needs the package '{error.name}': pip install 'genoseq[{name}]'") from error
     return loggers
 
 

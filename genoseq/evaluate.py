@@ -60,6 +60,8 @@ def _home(cfg: DictConfig, about: dict[str, Any]) -> tuple[Any, str]:
     try:
         home = build.build_data(_data_config(cfg, about))
         had, has = about["genome"]["sha256"], home.genome.sha256
+        if had == has:
+            _ = home.parts  # its split may name a file
     except UserError as error:
         return None, str(error)
     if had != has:

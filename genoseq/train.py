@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,7 +90,9 @@ def _finish(
     last = folder / "checkpoints" / "last.ckpt"
     measured: dict[str, float] = {}
     if stopped is None:
-        trainer.test(module, datamodule=data, ckpt_path=callbacks[Checkpoints].best_model_path, verbose=False, weights_only=True)
+        trainer.test(
+            module, datamodule=data, ckpt_path=callbacks[Checkpoints].best_model_path, verbose=False, weights_only=True
+        )
         measured = module.figures["test"]
     if not trainer.is_global_zero:
         return val
@@ -104,8 +107,9 @@ def _finish(
     draw_curves(folder / "metrics.csv", folder / "curves.png", **curve_lines(result, opponents))
     print_summary(result, folder)
     if stopped is not None:
-        overrides = " ".join(HydraConfig.get().overrides.task)
-        print(f"Stopped at step {trainer.global_step:,}. Go on with: python -m genoseq.train {overrides} ckpt={last}")
+        same = [override for override in HydraConfig.get().overrides.task if not override.startswith("ckpt=")]
+        command = shlex.join(["python", "-m", "genoseq.train", *same, f"ckpt={last}"])
+        print(f"Stopped at step {trainer.global_step:,}. Go on with: {command}")
         raise SystemExit(128 + stopped)
     return val
 

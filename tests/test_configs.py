@@ -26,8 +26,14 @@ FILES = Path(__file__).parent / "data" / "files"
 ROOTS = {"train.yaml", "evaluate.yaml"}
 NOT_COMPOSED = "genome"  # read by name, not by Hydra
 
-# Options that have no default for a value, and one for them.
-NEEDS = {"data/split": {"bed": ("data.split.file=parts.bed",), "records": ("data.split.test=[one]",)}}
+# What an option needs on the small genome below.
+NEEDS = {
+    "data/split": {
+        "bed": ("data.split.file=parts.bed",),
+        "records": ("data.split.test=[two]",),
+        "blocks": ("data.split.block_size=500",),
+    }
+}
 
 
 def options(group: str) -> list[str]:
@@ -44,7 +50,8 @@ SHARED = {f"{group}/base.yaml" for group in GROUPS if "base" in options(group)}
 def in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "parts.bed").write_text("one\t0\t3000\ttrain\none\t3000\t4000\tval\none\t4000\t6000\ttest\n")
-    (tmp_path / "one.fa").write_text(">one\n" + (FILES / "hpylori_start.txt").read_text())
+    text = (FILES / "hpylori_start.txt").read_text()
+    (tmp_path / "one.fa").write_text(f">one\n{text}\n>two\n{text[:1000]}\n")
     GlobalHydra.instance().clear()
     yield
     GlobalHydra.instance().clear()
@@ -281,7 +288,7 @@ def test_an_experiment_s_figures_can_be_overridden() -> None:
 
 
 def test_checkpoints_config_is_plain() -> None:
-    cfg = checked(compose("data.genome=one.fa", "data.seq_len=100", "model.hidden_size=8", "model.embed_dim=8"))
+    cfg = checked(compose("data.genome=one.fa", "model.hidden_size=8", "model.embed_dim=8"))
     about = build.describe(cfg, build.build_data(cfg.data))
 
     def kinds(node: Any) -> set[type]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -18,6 +19,8 @@ from genoseq.data.sources import load_genome
 from genoseq.data.split import Parts, Split
 from genoseq.data.tokenizer import Tokenizer
 from genoseq.errors import UserError
+
+log = logging.getLogger(__name__)
 
 
 class TrainingSteps(Dataset[Batch]):
@@ -200,6 +203,8 @@ class GenomeData(LightningDataModule):
             raise UserError(f"genome '{self.genome.name}' ({self.genome.source}) has no stretch of {shortest:,} bases")
         nothing = whole[:0]
         dropped = {"test": bases(whole[~fits])}
+        if lost := dropped["test"]:
+            log.warning("%s bases lie in pieces too short to score (under %s bases) and are left out.", lost, shortest)
         self._parts = Parts(train=nothing, val=nothing, test=whole[fits], dropped=dropped)
 
     def prepare_data(self) -> None:

@@ -65,7 +65,7 @@ def run_result(
     Parameters
     ----------
     measured : dict
-        The ``test/`` figures; empty if the run was stopped before its test, when leakage and baselines are left out too.
+        The ``test/`` figures; empty if the run was stopped before its test; leakage and baselines are left out then.
     val : float or None
         Lowest validation bits per base.
     steps : int

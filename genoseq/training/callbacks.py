@@ -187,7 +187,7 @@ class GracefulStop(Callback):
             self.signal = self.signal or signal.SIGINT
             pl_module.on_train_batch_end(outputs, batch, batch_idx)  # its report too comes before the checkpoint
             if (trainer.fit_loop.total_batch_idx + 1) % trainer.val_check_batch:
-                # an extra validation would make a resumed run differ from one never stopped; one that is due takes place
+                # an extra validation would make a resumed run differ from one never stopped; a due one takes place
                 trainer.limit_val_batches = 0
             trainer.should_stop = True
             trainer.save_checkpoint(self._last)

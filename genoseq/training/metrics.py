@@ -58,10 +58,14 @@ class TokenMetrics(Metric):
         return self._figures(self.nats.sum(), self.correct.sum(), self.count.sum())
 
     def by_group(self) -> list[dict[str, float]]:
-        """Return the figures and the token count of each group; nan for a group without a scored token."""
+        """Return the figures and the token count of each group; nan for a group without a scored token.
+
+        Every rank must call it: the sums are those of all ranks.
+        """
+        with self.sync_context():
+            sums = torch.stack([self.nats, self.correct.double(), self.count.double()], dim=1).cpu()
         return [
-            {key: float(value) for key, value in self._figures(*sums).items()} | {"tokens": int(sums[2])}
-            for sums in zip(self.nats, self.correct, self.count, strict=True)
+            {key: float(value) for key, value in self._figures(*row).items()} | {"tokens": int(row[2])} for row in sums
         ]
 
     def _figures(self, nats: Tensor, correct: Tensor, count: Tensor) -> dict[str, Tensor]:

@@ -111,7 +111,8 @@ class NextToken(LightningModule):
         """Report the mean since the last report, every ``log_every_n_steps`` optimizer steps."""
         step = self.trainer.global_step
         micro = (batch_idx + 1) % self.trainer.accumulate_grad_batches
-        if not micro and (step % self.trainer.log_every_n_steps == 0 or step == self.trainer.max_steps):
+        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
+        if not micro and (step % every == 0 or step == self.trainer.max_steps):
             self._report("train")
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:

@@ -48,7 +48,9 @@ class StepLines(Callback):
             step, last = trainer.global_step, trainer.max_steps
             pace = (time.perf_counter() - self._begin[0]) / max(1, step - self._begin[1])
             figures = "  ".join(f"{name} {value}" for name, value in figures_now(trainer).items())
-            print(f"step {step:,}/{last:,}  {figures}  left {timedelta(seconds=round(pace * (last - step)))}", flush=True)
+            print(
+                f"step {step:,}/{last:,}  {figures}  left {timedelta(seconds=round(pace * (last - step)))}", flush=True
+            )
 
 
 class StepBar(RichProgressBar):

@@ -15,16 +15,17 @@ from genoseq.report.figures import confusion_figure, position_figure
 from genoseq.training.module import NextToken
 from genoseq.training.windows import window_figures
 
-HPARAMS = ("val/bits_per_base", "test/bits_per_base", "test/accuracy")
+GROUPS = ("data", "model", "optimizer", "scheduler", "trainer", "seed")
+FINAL = ("val/bits_per_base", "test/bits_per_base", "test/accuracy")
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
-    """Return a nested config as one level, ``{"data.seq_len": 256, …}``; lists as text, constructors' names left out."""
+    """Return a nested config as one level, ``{"data.seq_len": 256, …}``; lists as text, no constructors, no nulls."""
     if not isinstance(config, dict):
         return {prefix: config if isinstance(config, (int, float, str, bool)) else str(config)}
     flat: dict[str, Any] = {}
     for key, value in config.items():
-        if key not in ("_target_", "_partial_"):
+        if key not in ("_target_", "_partial_") and value is not None:
             flat |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
     return flat
 
@@ -36,7 +37,8 @@ def _boards(trainer: Trainer) -> list[TensorBoardLogger]:
 def open_page(trainer: Trainer, config: dict[str, Any], text: str) -> None:
     """Write the config as text and register the run with the HParams tab, before the first curve."""
     for board in _boards(trainer):
-        board.log_hyperparams(flatten(config), {f"hp/{name}": math.nan for name in HPARAMS})
+        settings = flatten({group: config[group] for group in GROUPS})
+        board.log_hyperparams(settings, {f"hp/{name}": math.nan for name in FINAL})
         indented = "\n".join("    " + line for line in text.splitlines())
         board.experiment.add_text("config", indented)
 
@@ -69,7 +71,7 @@ def close_page(
     seen = window_figures(module, data)
     title = f"{data.genome.name}, validation part, windows of {data.seq_len} tokens"
     for board in boards:
-        board.log_metrics({f"hp/{name}": result[name] for name in HPARAMS if name in result}, step=trainer.global_step)
+        board.log_metrics({f"hp/{name}": result[name] for name in FINAL if name in result}, step=trainer.global_step)
         writer = board.experiment
         writer.add_figure("accuracy by position", position_figure(seen.accuracy, baseline, title), trainer.global_step)
         writer.add_figure("confusion of bases", confusion_figure(seen.confusion, title), trainer.global_step)

@@ -1,0 +1,45 @@
+"""Peak memory of a whole training command against the genome's size: bytes a base.
+
+``python -m benchmarks.memory [SMALL LARGE]`` trains a small network for a few steps on two genomes (names or paths) and
+prints the rise of the peak resident set between them, at short and at long windows.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+# the child reports its own peak; a parent's RUSAGE_CHILDREN would mix the two genomes
+CHILD = "import resource, sys; from genoseq.train import main; main(); print('PEAK', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+SETTINGS = ("model.hidden_size=32", "data.batch_size=16", "trainer.max_steps=20", "trainer=cpu", "logger=none")
+
+
+def peak(genome: str, seq_len: int) -> tuple[int, int]:
+    """Return (peak resident bytes, bases) of a short training run on `genome` with windows of `seq_len` tokens."""
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder) / "run"
+        words = [*SETTINGS, f"data.genome={genome}", f"data.seq_len={seq_len}", f"hydra.run.dir={out}"]
+        done = subprocess.run([sys.executable, "-c", CHILD, *words], capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise SystemExit(done.stderr.strip() or f"training on {genome} failed")
+        result = json.loads((out / "result.json").read_text())
+    kilobytes = next(int(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("PEAK"))
+    return 1024 * kilobytes, result["genome/bases"]
+
+
+def main(small: str = "hpylori", large: str = "klebsiella") -> None:
+    """Print one line a window length."""
+    for seq_len in (50, 5000):
+        (low, few), (high, many) = peak(small, seq_len), peak(large, seq_len)
+        rise = (high - low) / (many - few)
+        print(
+            f"data.seq_len={seq_len}: {low / 2**20:.0f} MiB at {few:,} bases, {high / 2**20:.0f} MiB at {many:,}: "
+            f"{rise:.2f} bytes a base"
+        )
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
