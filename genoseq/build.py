@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.errors import InstantiationException
 from hydra.utils import instantiate
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import Logger
@@ -26,6 +28,7 @@ from genoseq.training.quiet import quiet_libraries
 log = logging.getLogger(__name__)
 
 # configs travel with checkpoints; a config may build these and nothing else
+ABOUT = {"config", "vocabulary", "tokenizer", "genome"}  # what a checkpoint says of itself
 TRUSTED = ("genoseq.", "torch.", "torchmetrics.", "lightning.")
 
 
@@ -176,8 +179,10 @@ def build_loggers(cfg: DictConfig, folder: Path, resumed_step: int | None) -> li
             node = node | {"purge_step": resumed_step + 1}
         try:
             loggers.append(make(node))
-        except ModuleNotFoundError as error:
-            raise UserError(f"logger={name} needs the package '{error.name}': pip install 'genoseq[{name}]'") from error
+        except InstantiationException as error:
+            if not isinstance(error.__cause__, ModuleNotFoundError):
+                raise
+            raise UserError(f"logger={name} needs a package that is not here: pip install 'genoseq[{name}]'") from error
     return loggers
 
 
@@ -193,11 +198,13 @@ def load_checkpoint(path: str) -> dict[str, Any]:
     if not file.is_file():
         raise UserError(f"there is no checkpoint at ckpt={path}; a run's are in its checkpoints/ folder")
     try:
-        checkpoint = torch.load(file, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the sentence below says it
+            checkpoint: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
         raise UserError(f"ckpt={path} cannot be read as a checkpoint of tensors and plain containers") from error
     about = checkpoint.get("genoseq") if isinstance(checkpoint, dict) else None
-    if not isinstance(about, dict) or about.get("format") != 1:
+    if not isinstance(about, dict) or about.get("format") != 1 or not ABOUT <= about.keys():
         raise UserError(f"ckpt={path} was not written by genoseq: it does not say which tokens and genome it is for")
     return checkpoint
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import logging
 import os
 import platform
 import re
@@ -129,6 +130,11 @@ class OutputFolder(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Check that a sweep's folder can be written."""
         self._writable(Path(config.hydra.sweep.dir))
+
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Keep the log, on the console and in the folder, to the run's first process."""
+        if not main_process():
+            logging.getLogger().handlers.clear()
 
     def _claim(self, folder: Path, config: DictConfig) -> None:
         if not main_process():

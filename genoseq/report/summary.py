@@ -89,12 +89,14 @@ def _rows(result: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     )
     token, base = (", per token", ", per base") if apart else ("", "")
     mode, order = result.get("test/mode"), result.get("baseline/order")
-    return [
+    rows = [
         (f"model, {f'{mode} ' if mode else ''}test{token}", "test", "bold"),
         (f"baseline, {'best' if order is None else f'order-{order}'} table{base}", "baseline", ""),
         (f"blend of tables{base}", "blend", ""),
         (f"chance{token}", "chance", ""),
     ]
+    # a run told not to measure the count models (baseline=false) has no rows for them
+    return [row for row in rows if row[1] not in ("baseline", "blend") or f"{row[1]}/bits_per_base" in result]
 
 
 def _number(result: Mapping[str, Any], key: str) -> float | None:

@@ -1,0 +1,78 @@
+"""Memory of a whole training command: a few bytes a base, whatever the length of the windows."""
+
+import gzip
+import subprocess
+import sys
+from importlib import resources
+
+import numpy as np
+import pytest
+
+COMMAND = """
+import resource, sys
+from genoseq.train import main
+main()
+# since the process began; kilobytes on Linux, bytes on macOS
+print("peak", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))
+"""
+SHORT, LONG = 1_652_982, 5_682_322  # bases: of the bundled genome, and of Klebsiella HS11286
+
+
+@pytest.fixture(scope="module")
+def long_genome(tmp_path_factory):
+    """The bundled genome and ever less similar copies of it, cut into records of a chromosome and plasmids."""
+    with gzip.open(str(resources.files("genoseq.data") / "bundled" / "hpylori_G27.fa.gz"), "rt") as file:
+        letters = "".join(line.strip() for line in file if not line.startswith(">")).upper()
+    assert len(letters) == SHORT
+    rng = np.random.default_rng(0)
+    copies = [np.frombuffer(letters.encode(), dtype=np.uint8)]
+    while sum(map(len, copies)) < LONG:
+        copy = copies[-1].copy()
+        where = rng.random(SHORT) < 0.3
+        copy[where] = rng.choice(np.frombuffer(b"ACGT", dtype=np.uint8), int(where.sum()))
+        copies.append(copy)
+    text = np.concatenate(copies)[:LONG].tobytes().decode()
+    path = tmp_path_factory.mktemp("memory") / "long.fa"
+    edges = [0, LONG - 400_000, LONG - 250_000, LONG - 100_000, LONG]
+    with path.open("w") as file:
+        for i in range(4):
+            record = text[edges[i] : edges[i + 1]]
+            file.write(f">r{i}\n" + "".join(record[at : at + 80] + "\n" for at in range(0, len(record), 80)))
+    return path
+
+
+def peak(folder, genome, seq_len, *overrides):
+    """Return the largest resident set of a training command, in bytes."""
+    settings = [
+        f"hydra.run.dir={folder}",
+        f"data.genome={genome}",
+        f"data.seq_len={seq_len}",
+        "data.batch_size=4",
+        "data.carry_tokens=0",
+        "data.eval_rows=4",
+        "data.eval_chunk=64",
+        "data.eval_warmup=64",
+        "data.carry_state=false",
+        "data.eval_windows=8",
+        "model.embed_dim=4",
+        "model.hidden_size=4",
+        "trainer=cpu",
+        "trainer.precision=32-true",
+        "trainer.max_steps=4",
+        *overrides,
+    ]
+    done = subprocess.run([sys.executable, "-c", COMMAND, *settings], capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
+    return int(done.stdout.split("peak ")[-1])
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform == "win32", reason="no resource module")
+@pytest.mark.parametrize("seq_len", [50, 5000])
+def test_peak_memory_rises_by_less_than_four_bytes_a_base(seq_len, long_genome, tmp_path, record_property):
+    short = peak(tmp_path / "short", "hpylori", seq_len)
+    long = peak(tmp_path / "long", long_genome, seq_len)
+    rise = (long - short) / (LONG - SHORT)
+    record_property("bytes_a_base", rise)
+    print(f"seq_len={seq_len}: {short / 2**20:.0f} MiB, {long / 2**20:.0f} MiB, {rise:.2f} bytes a base")
+    assert rise < 4
