@@ -13,7 +13,12 @@ import tempfile
 from pathlib import Path
 
 # the child reports its own peak; a parent's RUSAGE_CHILDREN would mix the two genomes
-CHILD = "import resource, sys; from genoseq.train import main; main(); print('PEAK', resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)"
+CHILD = """
+import resource
+from genoseq.train import main
+main()
+print("PEAK", resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
+"""
 SETTINGS = ("model.hidden_size=32", "data.batch_size=16", "trainer.max_steps=20", "trainer=cpu", "logger=none")
 
 

@@ -204,7 +204,7 @@ def load_checkpoint(path: str) -> dict[str, Any]:
     except Exception as error:
         raise UserError(f"ckpt={path} cannot be read as a checkpoint of tensors and plain containers") from error
     about = checkpoint.get("genoseq") if isinstance(checkpoint, dict) else None
-    if not isinstance(about, dict) or about.get("format") != 1 or not ABOUT <= about.keys():
+    if not isinstance(about, dict) or about.get("format") != 1 or not about.keys() >= ABOUT:
         raise UserError(f"ckpt={path} was not written by genoseq: it does not say which tokens and genome it is for")
     return checkpoint
 

@@ -87,6 +87,12 @@ class Checkpoints(ModelCheckpoint):
         trainer.save_checkpoint(Path(self.dirpath) / "last.ckpt")
 
 
+def every(trainer: Trainer) -> int:
+    """Return the optimizer steps from one report of the training figures to the next."""
+    steps: int = trainer.log_every_n_steps  # type: ignore[attr-defined]  # Lightning sets it behind the type's back
+    return steps
+
+
 class StepFigures(Callback):
     """Learning rate, gradient norm and tokens a second, whenever the training figures are reported."""
 
@@ -117,7 +123,7 @@ class StepFigures(Callback):
 
     def on_before_optimizer_step(self, trainer: Trainer, pl_module: LightningModule, optimizer: Optimizer) -> None:
         """Measure the gradient norm (before clipping) on steps that are reported."""
-        if (trainer.global_step + 1) % trainer.log_every_n_steps == 0:
+        if (trainer.global_step + 1) % every(trainer) == 0:
             grads = [p.grad for p in pl_module.parameters() if p.grad is not None]
             self._norm = float(torch.nn.utils.get_total_norm(grads)) if grads else None
 
@@ -128,7 +134,7 @@ class StepFigures(Callback):
         assert self._since is not None
         self._since = (self._since[0], self._since[1] + len(batch) * batch.length * trainer.world_size)
         step = trainer.global_step
-        if (batch_idx + 1) % trainer.accumulate_grad_batches or step % trainer.log_every_n_steps:
+        if (batch_idx + 1) % trainer.accumulate_grad_batches or step % every(trainer):
             return
         if trainer.strategy.root_device.type == "cuda":
             torch.cuda.synchronize()
@@ -186,7 +192,7 @@ class GracefulStop(Callback):
         if stop:
             self.signal = self.signal or signal.SIGINT
             pl_module.on_train_batch_end(outputs, batch, batch_idx)  # its report too comes before the checkpoint
-            if (trainer.fit_loop.total_batch_idx + 1) % trainer.val_check_batch:
+            if (trainer.fit_loop.total_batch_idx + 1) % int(trainer.val_check_batch or 1):
                 # an extra validation would make a resumed run differ from one never stopped; a due one takes place
                 trainer.limit_val_batches = 0
             trainer.should_stop = True

@@ -18,6 +18,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from genoseq.data.batch import Batch
 from genoseq.data.hashing import words
 from genoseq.data.tokenizer import Vocabulary
+from genoseq.training.callbacks import every
 from genoseq.training.metrics import TokenMetrics
 
 
@@ -111,8 +112,7 @@ class NextToken(LightningModule):
         """Report the mean since the last report, every ``log_every_n_steps`` optimizer steps."""
         step = self.trainer.global_step
         micro = (batch_idx + 1) % self.trainer.accumulate_grad_batches
-        every: int = self.trainer.log_every_n_steps  # type: ignore[attr-defined]
-        if not micro and (step % every == 0 or step == self.trainer.max_steps):
+        if not micro and (step % every(self.trainer) == 0 or step == self.trainer.max_steps):
             self._report("train")
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
