@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from genoseq.cli import main_process, verb
+from genoseq.cli import hand_back_memory, main_process, verb
 
 if TYPE_CHECKING:
     from genoseq.report.baselines import Opponents
@@ -29,6 +29,7 @@ def main(cfg: DictConfig) -> float | None:
     folder = Path(HydraConfig.get().runtime.output_dir)
     data = build.build_data(cfg.data)
     data.setup("fit")
+    hand_back_memory()
     module = build.build_module(cfg, data)
     step = resumed_step(cfg, module)
     opponents: Opponents | None = None
@@ -36,6 +37,7 @@ def main(cfg: DictConfig) -> float | None:
         write_split(data, folder / "split.bed")
         _announce(cfg, data, module)
         opponents = Opponents.fit(data) if cfg.baseline else None
+        hand_back_memory()
 
     trainer = build.build_trainer(cfg, folder, build.build_loggers(cfg, folder, step), [])
     if trainer.is_global_zero:

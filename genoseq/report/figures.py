@@ -1,5 +1,7 @@
 """Figures of what a model gets right: by position in the window, and base by base."""
 
+import itertools
+
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
@@ -31,9 +33,16 @@ def position_figure(accuracy: NDArray[np.floating], baseline: float | None, titl
     figure = Figure(figsize=(9, 6), dpi=100, layout="constrained", facecolor="white")
     axes = figure.add_subplot()
     read = np.arange(1, len(accuracy) + 1)
-    axes.plot(
-        read, 100 * np.asarray(accuracy), color=BLUE, linewidth=2, label="model", marker="o" if len(read) < 30 else None
-    )
+    percent = 100 * np.asarray(accuracy, dtype=np.float64)
+    if len(read) < 50:
+        axes.plot(read, percent, color=BLUE, linewidth=2, label="model", marker="o" if len(read) < 30 else None)
+    else:  # single positions are noisy: means over stretches of equal width on the logarithmic axis
+        edges = np.unique(np.geomspace(1, len(read) + 1, 24).round().astype(int))
+        stretches = list(itertools.pairwise(edges.tolist()))
+        axes.plot(read, percent, color=SKY, linewidth=0.6, alpha=0.7)
+        middle = [float(np.sqrt(a * (b - 1))) for a, b in stretches]
+        means = [float(np.nanmean(percent[a - 1 : b - 1])) for a, b in stretches]
+        axes.plot(middle, means, color=BLUE, linewidth=2, marker="o", label="model")
     if baseline is not None:
         label = f"table of counts ({100 * baseline:.1f} %)"
         axes.axhline(100 * baseline, color=VERMILLION, linewidth=1.8, linestyle="--", label=label)

@@ -46,7 +46,9 @@ class StepLines(Callback):
         """Print the line."""
         if trainer.state.fn == "fit" and trainer.is_global_zero:
             step, last = trainer.global_step, trainer.max_steps
-            pace = (time.perf_counter() - self._begin[0]) / max(1, step - self._begin[1])
+            now = time.perf_counter()
+            pace = (now - self._begin[0]) / max(1, step - self._begin[1])  # since the last line: a start may be slow
+            self._begin = (now, step)
             figures = "  ".join(f"{name} {value}" for name, value in figures_now(trainer).items())
             print(
                 f"step {step:,}/{last:,}  {figures}  left {timedelta(seconds=round(pace * (last - step)))}", flush=True
@@ -100,16 +102,14 @@ class TimeEstimate(Callback):
         small = Batch(batch.starts[:rows], batch.length, None if batch.flip is None else batch.flip[:rows])
         small = data.on_after_batch_transfer(small.to(pl_module.device))
         assert small.tokens is not None
-        best = float("inf")
-        for _ in range(2):  # the first pass also pays for allocation
+        passes: list[float] = []
+        while len(passes) < 5 and sum(passes) < 10:  # the first also pays for allocation; any may be disturbed
             begin = time.perf_counter()
             with trainer.precision_plugin.forward_context():
                 logits, _state = pl_module(small.tokens[:, :-1])
                 logits.float().logsumexp(-1).mean().backward()
             if not on_cpu:
                 torch.cuda.synchronize()
-            best = min(best, time.perf_counter() - begin)
-            if best * data.batch_size / rows > 60:
-                break
+            passes.append(time.perf_counter() - begin)
         pl_module.zero_grad(set_to_none=True)
-        return best * data.batch_size / rows
+        return min(passes) * data.batch_size / rows

@@ -69,7 +69,7 @@ def close_page(
     if not boards:
         return
     seen = window_figures(module, data)
-    title = f"{data.genome.name}, validation part, windows of {data.seq_len} tokens"
+    title = f"{data.genome.name}, validation part, windows of {len(seen.accuracy):,} tokens"
     for board in boards:
         board.log_metrics({f"hp/{name}": result[name] for name in FINAL if name in result}, step=trainer.global_step)
         writer = board.experiment

@@ -22,7 +22,7 @@ class WindowFigures:
     Attributes
     ----------
     accuracy : ndarray
-        Share of right tokens by position in the window, (seq_len,).
+        Share of right tokens by position in the window, (length,).
     confusion : ndarray
         Counts of the last base of the true word (rows) and of the predicted word (columns), order A C T G, (4, 4).
     """
@@ -33,9 +33,15 @@ class WindowFigures:
 
 @torch.no_grad()
 def window_figures(module: NextToken, data: GenomeData, stage: str = "val", limit: int = 512) -> WindowFigures:
-    """Score at most `limit` windows of a part with the module's network."""
-    v, length = data.vocabulary, data.seq_len
-    streams = window_streams(data.parts, stage, data.span, length, limit, data.seed)
+    """Score at most `limit` windows of a part with the module's network.
+
+    A window is as long as training carries the state (``carry_tokens``), where the part has stretches of that length.
+    """
+    v, part = data.vocabulary, data.parts.of(stage)
+    length = max(data.seq_len, data.carry_tokens if data.chain > 1 else 0)
+    if v.span(length) > int((part[:, 1] - part[:, 0]).max()):
+        length = data.seq_len
+    streams = window_streams(data.parts, stage, v.span(length), length, limit, data.seed)
     right: NDArray[np.int64] = np.zeros(length, np.int64)
     known: NDArray[np.int64] = np.zeros(length, np.int64)
     confusion: NDArray[np.int64] = np.zeros((4, 4), np.int64)
