@@ -37,13 +37,13 @@ def main(cfg: DictConfig) -> float | None:
         write_split(data, folder / "split.bed")
         _announce(cfg, data, module)
         opponents = Opponents.fit(data) if cfg.baseline else None
-        hand_back_memory()
 
     trainer = build.build_trainer(cfg, folder, build.build_loggers(cfg, folder, step), [])
     if trainer.is_global_zero:
         config = build.plain(cfg)
         tensorboard.open_page(trainer, config, OmegaConf.to_yaml(cfg, resolve=True))
         tensorboard.draw_lines(trainer, _lines(data, opponents, "val"), step or 0, trainer.max_steps)
+    hand_back_memory()
     trainer.fit(module, datamodule=data, ckpt_path=cfg.ckpt, weights_only=True)
     return _finish(cfg, trainer, module, data, opponents, folder, begin)
 
@@ -98,6 +98,7 @@ def _finish(
         measured = module.figures["test"]
     if not trainer.is_global_zero:
         return val
+    hand_back_memory()
     speed = callbacks[StepFigures]
     result = run_result(cfg, data, module, opponents, measured, val, trainer.global_step, speed.rate, begin)
     if stopped is None:
