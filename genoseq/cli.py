@@ -123,8 +123,8 @@ def hand_back_memory() -> None:
 def share_cores() -> None:
     """Let an OpenMP thread that waits for another sleep soon instead of spinning.
 
-    An LSTM on a CPU waits twice a time step. Beside another busy process GNU OpenMP's own patience makes a training step
-    up to 60 times slower; this much less costs nothing on a quiet machine. Must run before torch is imported.
+    An LSTM on a CPU waits several times a time step. Beside another busy process GNU OpenMP's own patience makes a
+    training step tens of times slower; this much less costs nothing on a quiet machine. Runs before torch is imported.
     """
     if "OMP_WAIT_POLICY" not in os.environ:
         os.environ.setdefault("GOMP_SPINCOUNT", "5000")

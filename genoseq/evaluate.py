@@ -39,7 +39,9 @@ def main(cfg: DictConfig) -> float:
     if main_process():
         if home is None:
             print(f"The count models and the leakage are left out: {why_not}")
-        result, records = evaluation_result(cfg, about, module, data, home, per_record)
+        result, records = evaluation_result(
+            cfg, about, data, home, module.figures["test"], per_record, module.device.type
+        )
         write_json(folder / "evaluation.json", result)
         write_csv(folder / "records.csv", records)
         print_evaluation(result, records, folder)

@@ -23,8 +23,8 @@ def main(cfg: DictConfig) -> float | None:
     from genoseq import build
     from genoseq.report.baselines import Opponents
     from genoseq.report.split_bed import write_split
+    from genoseq.resume import resumed_step
     from genoseq.training import tensorboard
-    from genoseq.training.resume import resumed_step
 
     folder = Path(HydraConfig.get().runtime.output_dir)
     data = build.build_data(cfg.data)
@@ -99,8 +99,15 @@ def _finish(
     if not trainer.is_global_zero:
         return val
     hand_back_memory()
-    speed = callbacks[StepFigures]
-    result = run_result(cfg, data, module, opponents, measured, val, trainer.global_step, speed.rate, begin)
+    ran = {
+        "val/bits_per_base": val,
+        "train/steps": trainer.global_step,
+        "train/tokens_per_second": callbacks[StepFigures].rate,
+        "seconds": time.perf_counter() - begin,
+        "precision": str(trainer.precision),
+        "model/parameters": sum(p.numel() for p in module.net.parameters()),
+    }
+    result = run_result(cfg, data, opponents, measured, ran, trainer.strategy.root_device.type)
     if stopped is None:
         tensorboard.draw_lines(trainer, _lines(data, opponents, "test"), 0, trainer.global_step)
         tensorboard.close_page(trainer, module, data, result, result.get("baseline/accuracy"))

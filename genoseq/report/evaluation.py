@@ -18,7 +18,6 @@ from genoseq.models.markov import Score
 from genoseq.report.baselines import Opponents, chance, leakage
 from genoseq.report.provenance import provenance
 from genoseq.report.result import about_data, opponents_result
-from genoseq.training.module import NextToken
 
 FIGURES = ("loss", "accuracy", "bits_per_base", "perplexity")
 SHOWN = 20  # records in the printed table; records.csv has all
@@ -46,10 +45,11 @@ def by_record(opponents: Opponents, data: GenomeData) -> list[dict[str, Score]]:
 def evaluation_result(
     cfg: DictConfig,
     about: dict[str, Any],
-    module: NextToken,
     data: GenomeData,
     home: GenomeData | None,
+    figures_in_all: dict[str, float],
     per_record: Sequence[dict[str, float]],
+    device: str,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Gather the figures in all and by record.
 
@@ -59,8 +59,12 @@ def evaluation_result(
         What the checkpoint says of itself.
     home : GenomeData or None
         The data it was trained on; None leaves the count models and the leakage out.
+    figures_in_all : dict
+        The ``test/`` figures.
     per_record : sequence of dict
-        ``TokenMetrics.by_group()``.
+        Loss, accuracy, bits_per_base, perplexity and tokens of each record.
+    device : str
+        Kind of device that it ran on.
     """
     opponents = Opponents.fit(home) if home is not None and cfg.baseline else None
     scores = by_record(opponents, data) if opponents else [{} for _ in per_record]
@@ -75,7 +79,7 @@ def evaluation_result(
     total = {name: sum((s[name] for s in scores), Score()) for name in ("baseline", "blend")} if opponents else {}
     seen = {} if home is None else leakage(data) if home is data else seen_elsewhere(home, data)
     result = {
-        **module.figures["test"],
+        **figures_in_all,
         **opponents_result(total, opponents),
         **chance(data),
         **seen,
@@ -86,7 +90,7 @@ def evaluation_result(
         "checkpoint": str(Path(cfg.ckpt).resolve()),
         "checkpoint/genome": about["genome"]["name"],
         "checkpoint/sha256": about["genome"]["sha256"],
-        **provenance(str(module.device.type)),
+        **provenance(device),
     }
     return result, rows
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 from hydra.core.hydra_config import HydraConfig
@@ -11,7 +10,6 @@ from omegaconf import DictConfig
 from genoseq.data.datamodule import GenomeData
 from genoseq.report.baselines import Opponents, chance, leakage
 from genoseq.report.provenance import provenance
-from genoseq.training.module import NextToken
 
 
 def choice(group: str) -> str | None:
@@ -52,13 +50,10 @@ def opponents_result(scores: dict[str, Any], opponents: Opponents | None) -> dic
 def run_result(
     cfg: DictConfig,
     data: GenomeData,
-    module: NextToken,
     opponents: Opponents | None,
     measured: dict[str, float],
-    val: float | None,
-    steps: int,
-    tokens_per_second: float | None,
-    begin: float,
+    ran: dict[str, Any],
+    device: str,
 ) -> dict[str, Any]:
     """Gather a run's result.
 
@@ -66,33 +61,25 @@ def run_result(
     ----------
     measured : dict
         The ``test/`` figures; empty if the run was stopped before its test; leakage and baselines are left out then.
-    val : float or None
-        Lowest validation bits per base.
-    steps : int
-        Optimizer steps.
-    tokens_per_second : float or None
-    begin : float
-        ``time.perf_counter()`` when the run began.
+    ran : dict
+        What the training itself tells: lowest validation bits per base, steps, tokens a second, seconds, precision.
+    device : str
+        Kind of device that it ran on.
     """
     scores = opponents.score(data, "test") if opponents and measured else {}
     return {
         **measured,
-        "val/bits_per_base": val,
-        **(opponents_result(scores, opponents) if scores else {}),
+        **opponents_result(scores, opponents if scores else None),
         **chance(data),
         **(leakage(data) if measured else {}),
         "test/mode": "frozen",
-        "train/steps": steps,
-        "train/tokens_per_second": tokens_per_second,
-        "seconds": time.perf_counter() - begin,
+        **ran,
         "seed": cfg.seed,
         "scale": cfg.scale,
         **about_data(data),
         "split/name": split_name(data.parts.leaks),
         "model/name": choice("model"),
-        "model/parameters": sum(p.numel() for p in module.net.parameters()),
-        "precision": str(module.trainer.precision),
-        **provenance(str(module.trainer.strategy.root_device.type)),
+        **provenance(device),
     }
 
 

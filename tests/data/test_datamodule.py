@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from genoseq.data.datamodule import GenomeData, StepsFrom, StreamChunks, TrainingSteps
+from genoseq.data.datamodule import GenomeData
+from genoseq.data.loading import StepsFrom, StreamChunks, TrainingSteps
 from genoseq.data.sampler import Streams, carry_streams
 from genoseq.data.split import ContiguousSplit, RandomWindowsSplit
 from genoseq.data.tokenizer import CharTokenizer, KmerTokenizer
