@@ -151,7 +151,7 @@ class OutputFolder(Callback):
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Keep the log, on the console and in the folder, to the run's first process."""
         if not main_process():
-            logging.getLogger().handlers.clear()
+            logging.getLogger().handlers[:] = [logging.NullHandler()]
 
     def _claim(self, folder: Path, config: DictConfig) -> None:
         if not main_process():

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from genoseq.kmers import BLOCK, blocks, known_runs, rolling_canonical
 
-CHUNK = 1 << 20
+CHUNK = 1 << 18
 """Test k-mers looked up in one pass over the train part, at least."""
 PASSES = 32
 """Such passes, at most: beyond CHUNK * PASSES k-mers the chunks grow instead."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import sys
 from collections.abc import Callable, Iterable
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -20,6 +22,8 @@ from genoseq.data.hashing import words
 from genoseq.data.tokenizer import Vocabulary
 from genoseq.training.callbacks import every
 from genoseq.training.metrics import TokenMetrics
+
+log = logging.getLogger(__name__)
 
 
 class NextToken(LightningModule):
@@ -79,7 +83,7 @@ class NextToken(LightningModule):
         assert batch.tokens is not None
         v = self.vocabulary
         logits, state = self(batch.tokens[:, :-1], self._state.get(stage) if batch.carry else None)
-        self._state[stage] = _detach(state)
+        self._state[stage] = _each(state, Tensor.detach)
         target = batch.tokens[:, 1:]
         scored = target != v.unknown
         if batch.scored is not None:
@@ -174,16 +178,28 @@ class NextToken(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add what a later run must know to use the weights, as plain containers."""
-        checkpoint["genoseq"] = self.about | {"state": self._state.get("train")}
+        state = self._state.get("train")
+        world_size = self.trainer.world_size if self._trainer else 1
+        if world_size > 1 and state is not None:  # each rank's windows go on from a state of their own
+            every = self.all_gather(state)
+            state = {"ranks": [_each(every, itemgetter(rank)) for rank in range(world_size)]}
+        checkpoint["genoseq"] = self.about | {"state": state}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take up the state that a chained window goes on from."""
-        self._state["train"] = checkpoint["genoseq"].get("state")
+        state = checkpoint["genoseq"].get("state")
+        ranks = state["ranks"] if isinstance(state, dict) else [state]
+        world_size = self.trainer.world_size if self._trainer else 1
+        if len(ranks) == world_size:
+            self._state["train"] = ranks[self.global_rank]
+        else:
+            text = "The checkpoint is of %d process(es), this run has %d: carried states begin anew, from zero."
+            log.warning(text, len(ranks), world_size)
 
 
-def _detach(state: Any) -> Any:
+def _each(state: Any, change: Callable[[Tensor], Tensor]) -> Any:
     if isinstance(state, Tensor):
-        return state.detach()
+        return change(state)
     if isinstance(state, (tuple, list)):
-        return tuple(_detach(part) for part in state)
+        return tuple(_each(part, change) for part in state)
     return state

@@ -15,6 +15,7 @@ def quiet_libraries() -> None:
         ".*does not have many workers.*",  # there is nothing for a worker to do: a batch is a few integers
         ".*dataloader is not resumable.*",  # ours is a function of the step
         ".*exists and is not empty.*",  # the folder was claimed by OutputFolder
+        ".*`training_step` returned `None`.*",  # a batch without a target
         ".*sync_dist=True.*",  # the figures are summed over ranks before they are logged
     ):
         warnings.filterwarnings("ignore", message=text)
