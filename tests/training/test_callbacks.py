@@ -25,7 +25,7 @@ class Interrupted(Exception):
 def test_a_checkpoint_that_fails_half_way_leaves_the_one_before(tmp_path, monkeypatch):
     writer, path = AtomicCheckpointIO(), tmp_path / "last.ckpt"
     writer.save_checkpoint({"step": torch.tensor(1)}, path)
-    with pytest.raises(Exception, match="pickle|local"):
+    with pytest.raises(Exception, match=r"pickle|local"):
         writer.save_checkpoint({"step": torch.tensor(2), "bad": lambda: None}, path)
     assert torch.load(path, weights_only=True)["step"] == 1
     writer.save_checkpoint({"step": torch.tensor(3)}, path)
