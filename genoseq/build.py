@@ -80,7 +80,7 @@ def build_network(cfg: Any, vocabulary: Vocabulary) -> torch.nn.Module:
 def describe(cfg: DictConfig, data: GenomeData) -> dict[str, Any]:
     """Return what goes into every checkpoint beside the weights: config, vocabulary, genome; plain containers only."""
     v, g = data.vocabulary, data.genome
-    config = {k: plain(cfg[k]) for k in ("data", "model", "seed")}
+    config = {k: plain(cfg[k]) for k in ("data", "model", "optimizer", "scheduler", "seed")}
     spec = [data.spec] if isinstance(data.spec, str) else data.spec
     # a later command may run in another folder
     config["data"]["genome"] = [str(Path(s).resolve()) if Path(s).exists() else s for s in spec]

@@ -51,14 +51,18 @@ def resumed_step(cfg: DictConfig, module: NextToken) -> int | None:
     step, last = int(checkpoint["global_step"]), int(cfg.trainer.max_steps)
     if step >= last:
         raise UserError(f"ckpt={cfg.ckpt} is at step {step:,} already; raise trainer.max_steps={last:,} to go on")
-    for schedule in checkpoint.get("lr_schedulers", []):
-        total = schedule.get("total_steps")
-        if total not in (None, last):
-            raise UserError(
-                f"ckpt={cfg.ckpt} follows a one-cycle schedule laid out for {total:,} steps; "
-                f"give trainer.max_steps={total}"
-            )
-    changed = [k for k, v in has["data"].items() if had["data"].get(k) != v and k not in ("genome_dir", "cache_dir")]
+    total = had["scheduler"].get("total_steps", last)
+    if total != last:
+        raise UserError(
+            f"ckpt={cfg.ckpt} follows a schedule (one-cycle, warm-up and cosine) laid out for {total:,} steps; "
+            f"give trainer.max_steps={total}"
+        )
+    changed = [
+        f"{group}.{key}"
+        for group in ("data", "optimizer", "scheduler")
+        for key in {*had[group], *has[group]} - {"genome_dir", "cache_dir"}
+        if had[group].get(key) != has[group].get(key)
+    ]
     changed += ["seed"] if plain(cfg.seed) != had["seed"] else []
     if changed:
         log.warning("Going on with other settings than the checkpoint's: %s.", ", ".join(sorted(changed)))
