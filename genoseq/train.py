@@ -21,7 +21,7 @@ def main(cfg: DictConfig) -> float | None:
     """Compose, train, test and report; return validation bits per base, which sweeps minimise."""
     begin = time.perf_counter()
     from genoseq import build
-    from genoseq.report.baselines import Opponents
+    from genoseq.report.baselines import Opponents, level_lines
     from genoseq.report.split_bed import write_split
     from genoseq.resume import resumed_step
     from genoseq.training import tensorboard
@@ -42,7 +42,7 @@ def main(cfg: DictConfig) -> float | None:
     if trainer.is_global_zero:
         config = build.plain(cfg)
         tensorboard.open_page(trainer, config, OmegaConf.to_yaml(cfg, resolve=True))
-        tensorboard.draw_lines(trainer, _lines(data, opponents, "val"), step or 0, trainer.max_steps)
+        tensorboard.draw_lines(trainer, level_lines(data, opponents, "val"), step or 0, trainer.max_steps)
     hand_back_memory()
     trainer.fit(module, datamodule=data, ckpt_path=cfg.ckpt, weights_only=True)
     return _finish(cfg, trainer, module, data, opponents, folder, begin)
@@ -59,25 +59,11 @@ def _announce(cfg: DictConfig, data: Any, module: Any) -> None:
     print(f"{type(module.net).__name__} with {size:,} parameters, {cfg.trainer.max_steps:,} steps ({cfg.scale} scale)")
 
 
-def _lines(data: Any, opponents: Opponents | None, stage: str) -> dict[str, dict[str, float]]:
-    """Return the lines to beat, as values for the tags of the curves they belong to."""
-    from genoseq.report.baselines import chance
-
-    guess = chance(data)
-    curves = ("train", "val") if stage == "val" else (stage,)
-    values = {"chance": (guess["chance/bits_per_base"], guess["chance/accuracy"])}
-    for name, score in (opponents.score(data, stage) if opponents else {}).items():
-        values[name] = (score.bits_per_base, score.accuracy)
-    return {
-        name: {f"{c}/{tag}": value for c in curves for tag, value in zip(("bits_per_base", "accuracy"), v, strict=True)}
-        for name, v in values.items()
-    }
-
-
 def _finish(
     cfg: DictConfig, trainer: Any, module: Any, data: Any, opponents: Opponents | None, folder: Path, begin: float
 ) -> float | None:
     """Test the best weights, write what a run leaves, and print the closing table."""
+    from genoseq.report.baselines import level_lines
     from genoseq.report.curves import draw_curves
     from genoseq.report.files import write_json
     from genoseq.report.result import curve_lines, run_result
@@ -109,8 +95,9 @@ def _finish(
     }
     result = run_result(cfg, data, opponents, measured, ran, trainer.strategy.root_device.type)
     if stopped is None:
-        tensorboard.draw_lines(trainer, _lines(data, opponents, "test"), 0, trainer.global_step)
-        tensorboard.close_page(trainer, module, data, result, result.get("baseline/accuracy"))
+        tensorboard.draw_lines(trainer, level_lines(data, opponents, "test"), 0, trainer.global_step)
+        table = opponents.score(data, "val")["baseline"].accuracy if opponents else None
+        tensorboard.close_page(trainer, module, data, result, table)
         write_json(folder / "result.json", result)
     for logger in trainer.loggers:
         logger.finalize("success")

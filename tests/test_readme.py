@@ -60,7 +60,9 @@ def test_the_command_runs(
     command: str, run_verb: Callable[..., Any], tiny: tuple[str, ...], trained: Path, tmp_path: Path
 ) -> None:
     verb, words = command.split(" ")[2].removeprefix("genoseq."), words_of(command, trained)
-    settings = [] if verb == "evaluate" else [s for s in tiny if s.split("=")[0] not in {w.split("=")[0] for w in words}]
+    settings = (
+        [] if verb == "evaluate" else [s for s in tiny if s.split("=")[0] not in {w.split("=")[0] for w in words}]
+    )
     if "trainer=ddp" in words:
         pytest.skip("needs a GPU")
     if "data.genome=ecoli" in words:

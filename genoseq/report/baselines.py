@@ -59,6 +59,22 @@ def chance(data: GenomeData) -> dict[str, float]:
     }
 
 
+def level_lines(data: GenomeData, opponents: Opponents | None, stage: str) -> dict[str, dict[str, float]]:
+    """Return chance and the count models on a part, as values for the tags of the curves they belong to.
+
+    Training curves get the validation part's lines: their own would be those of what the tables have learnt by heart.
+    """
+    guess = chance(data)
+    curves = ("train", "val") if stage == "val" else (stage,)
+    values = {"chance": (guess["chance/bits_per_base"], guess["chance/accuracy"])}
+    for name, score in (opponents.score(data, stage) if opponents else {}).items():
+        values[name] = (score.bits_per_base, score.accuracy)
+    return {
+        name: {f"{c}/{tag}": value for c in curves for tag, value in zip(("bits_per_base", "accuracy"), v, strict=True)}
+        for name, v in values.items()
+    }
+
+
 def leakage(data: GenomeData) -> dict[str, float]:
     """Return the leakage figures of a split, shares of test positions."""
     codes, parts = data.genome.codes.numpy(), data.parts

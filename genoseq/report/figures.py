@@ -39,7 +39,6 @@ def position_figure(accuracy: NDArray[np.floating], baseline: float | None, titl
     else:  # single positions are noisy: means over stretches of equal width on the logarithmic axis
         edges = np.unique(np.geomspace(1, len(read) + 1, 24).round().astype(int))
         stretches = list(itertools.pairwise(edges.tolist()))
-        axes.plot(read, percent, color=SKY, linewidth=0.6, alpha=0.7)
         middle = [float(np.sqrt(a * (b - 1))) for a, b in stretches]
         means = [float(np.nanmean(percent[a - 1 : b - 1])) for a, b in stretches]
         axes.plot(middle, means, color=BLUE, linewidth=2, marker="o", label="model")
@@ -93,7 +92,7 @@ def confusion_figure(counts: NDArray[np.integer], title: str) -> Figure:
     rows = [f"{letter}\n{int(n):,}" for letter, n in zip("ACTG", total[:, 0], strict=True)]
     axes.set_yticks(range(4), rows, fontsize=12)
     axes.set_xlabel("predicted base", fontsize=13)
-    axes.set_ylabel("true base (test positions)", fontsize=13)
+    axes.set_ylabel("true base (positions)", fontsize=13)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     bar = figure.colorbar(image, ax=axes, shrink=0.85)

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from genoseq.data.batch import Batch
 from genoseq.data.datamodule import GenomeData
-from genoseq.data.sampler import window_streams
+from genoseq.data.sampler import WindowIndex, window_streams
 from genoseq.training.module import NextToken
 
 
@@ -32,8 +32,8 @@ class WindowFigures:
 
 
 @torch.no_grad()
-def window_figures(module: NextToken, data: GenomeData, stage: str = "val", limit: int = 512) -> WindowFigures:
-    """Score at most `limit` windows of a part with the module's network.
+def window_figures(module: NextToken, data: GenomeData, stage: str = "val", limit: int = 256) -> WindowFigures:
+    """Score at most `limit` windows, evenly spread over a part, with the module's network.
 
     A window is as long as training carries the state (``carry_tokens``), where the part has stretches of that length.
     """
@@ -41,15 +41,19 @@ def window_figures(module: NextToken, data: GenomeData, stage: str = "val", limi
     length = max(data.seq_len, data.carry_tokens if data.chain > 1 else 0)
     if v.span(length) > int((part[:, 1] - part[:, 0]).max()):
         length = data.seq_len
-    streams = window_streams(data.parts, stage, v.span(length), length, limit, data.seed)
+    if data.parts.leaks:
+        starts = window_streams(data.parts, stage, v.span(length), length, limit, data.seed).start
+    else:
+        windows = WindowIndex(part, v.span(length))
+        starts = windows.start(np.unique(np.linspace(0, len(windows) - 1, limit).astype(np.int64)))
     right: NDArray[np.int64] = np.zeros(length, np.int64)
     known: NDArray[np.int64] = np.zeros(length, np.int64)
     confusion: NDArray[np.int64] = np.zeros((4, 4), np.int64)
     training = module.training
     module.eval()
-    for at in range(0, len(streams), data.eval_rows):
-        starts = torch.from_numpy(streams.start[at : at + data.eval_rows])
-        batch: Any = data.on_after_batch_transfer(Batch(starts, length).to(module.device))
+    for at in range(0, len(starts), data.eval_rows):
+        rows = torch.from_numpy(starts[at : at + data.eval_rows])
+        batch: Any = data.on_after_batch_transfer(Batch(rows, length).to(module.device))
         logits, _ = module(batch.tokens[:, :-1])
         guess = logits[..., v.first : v.first + v.words].argmax(-1).cpu()
         target = batch.tokens[:, 1:].cpu()
