@@ -16,8 +16,8 @@ install: $(DONE) ## set up .venv with genoseq and what its tests need
 # torch first and by itself: a CPU build is enough here, and a GPU build already in the environment is kept
 $(DONE): pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $(DONE)
 
 train: $(DONE) ## the main job on the bundled genome, about 3 minutes on 2 cores (ARGS="model=rnn3 data=kmer" to change it)

@@ -86,6 +86,9 @@ def verb(config_name: str) -> Callable[[Callable[[DictConfig], T]], Callable[[],
                 if missing := sorted(OmegaConf.missing_keys(cfg)):
                     raise UserError(f"{missing[0]} has no value and needs one: add {missing[0]}=… to the command")
                 return task(cfg)
+            except KeyboardInterrupt:
+                print("genoseq: interrupted", file=sys.stderr)
+                raise SystemExit(130) from None
             except Exception as error:
                 sentence = mistake(error)
                 if sentence is None:
@@ -145,8 +148,11 @@ class OutputFolder(Callback):
         self._claim(Path(config.hydra.run.dir), config)
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Check that a sweep's folder can be written."""
-        self._writable(Path(config.hydra.sweep.dir))
+        """Check that a sweep's folder can be written and holds no other."""
+        folder = Path(config.hydra.sweep.dir)
+        self._writable(folder)
+        if any(folder.glob("*/result.json")):
+            fail(f"the folder {folder} already holds a sweep; give another hydra.sweep.dir")
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Keep the log, on the console and in the folder, to the run's first process."""

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 import pooch
 import requests
 
+from genoseq.atomic import write_atomic
 from genoseq.data.fasta import Gathered, gather
 from genoseq.errors import UserError
 
@@ -100,7 +101,7 @@ def _cached(accession: str, cache: Path) -> Path | None:
             if not note.exists():  # stopped between the two writes, or put there by hand
                 _check(path, accession)
                 with contextlib.suppress(OSError):
-                    write_whole(note, f"{digest}  {path.name}\n")
+                    write_atomic(note, f"{digest}  {path.name}\n")
                 return path
             if note.read_text(errors="replace").split()[:1] == [digest]:
                 return path
@@ -133,7 +134,7 @@ def _fetch(accession: str, cache: Path) -> Path:
             log.warning("%s was damaged and has been fetched again.", path)
         _note(path).unlink(missing_ok=True)  # a stale note must not condemn the new file
         download.replace(path)
-        write_whole(_note(path), f"{digest}  {path.name}\n")
+        write_atomic(_note(path), f"{digest}  {path.name}\n")
     log.info("Fetched %s to %s.", name, path)
     return path
 
@@ -212,16 +213,6 @@ def _check(path: Path, accession: str) -> str:
 
 def _note(path: Path) -> Path:
     return path.with_name(path.name + ".sha256")
-
-
-def write_whole(path: Path, text: str) -> None:
-    """Write a small file whole or not at all."""
-    part = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        part.write_text(text)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager

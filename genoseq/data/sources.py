@@ -11,8 +11,9 @@ from pathlib import Path
 
 import yaml
 
+from genoseq.atomic import write_atomic
 from genoseq.data.fasta import COMPRESSION_SUFFIXES, SEQUENCE_SUFFIXES, Gathered, file_stem, gather, sequence_sha256
-from genoseq.data.fetch import cache_folder, fetch_accession, is_accession, is_assembly, write_whole
+from genoseq.data.fetch import cache_folder, fetch_accession, is_accession, is_assembly
 from genoseq.data.genome import Genome, read_genome
 from genoseq.errors import UserError
 from genoseq.paths import conf_dir
@@ -242,6 +243,6 @@ def _read_index(cache: Path) -> dict[str, list[int | str]]:
 def _write_index(cache: Path, index: dict[str, list[int | str]]) -> None:
     try:
         cache.mkdir(parents=True, exist_ok=True)
-        write_whole(cache / _INDEX, json.dumps(index, indent=0))
+        write_atomic(cache / _INDEX, json.dumps(index, indent=0))
     except OSError as error:
         log.debug("The checksums of the search are not kept: %s", error)

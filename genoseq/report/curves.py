@@ -12,8 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator, NullFormatter
 
+from genoseq.atomic import write_atomic
 from genoseq.report.figures import BLACK, BLUE, FAINT, GREEN, INK, ORANGE, PURPLE, SKY, VERMILLION
-from genoseq.report.files import read_metrics, write_atomic
+from genoseq.report.files import read_metrics
 
 _STAGES = {"train": (SKY, 1.3), "val": (BLUE, 2.8)}  # colour, width (points)
 _LINES = [(BLACK, ":"), (VERMILLION, "--"), (GREEN, "-."), (ORANGE, (0, (6, 2, 1, 2, 1, 2)))]

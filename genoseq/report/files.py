@@ -1,37 +1,15 @@
-"""Files that are whole or not there: written beside their place, then moved into it."""
+"""The formats a run leaves its figures in: JSON and CSV, whole or not there."""
 
 import csv
 import io
 import json
 import math
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
+from genoseq.atomic import write_atomic
 from genoseq.errors import UserError
-
-
-def write_atomic(path: Path | str, content: str | bytes) -> None:
-    """Write a file so that a reader, or a crash, meets the old content or the new, never a part.
-
-    Parameters
-    ----------
-    path : Path or str
-        Its folder is made if missing.
-    content : str or bytes
-        Text is written as UTF-8 with its line ends as they are.
-    """
-    path = Path(path)
-    data = content.encode() if isinstance(content, str) else content
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # in the same folder, since a move is atomic inside one file system only; not mkstemp, whose files others can't read
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(data)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
 
 
 def write_json(path: Path | str, obj: Any) -> None:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from genoseq.atomic import write_atomic
 from genoseq.data.datamodule import GenomeData
 from genoseq.data.split import STAGES
-from genoseq.report.files import write_atomic
 
 
 def write_split(data: GenomeData, path: Path) -> None:

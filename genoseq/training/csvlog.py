@@ -10,7 +10,8 @@ from typing import Any
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
-from genoseq.report.files import csv_line, read_metrics, write_atomic
+from genoseq.atomic import write_atomic
+from genoseq.report.files import csv_line, read_metrics
 
 log = logging.getLogger(__name__)
 

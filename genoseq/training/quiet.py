@@ -8,7 +8,7 @@ import warnings
 
 def quiet_libraries() -> None:
     """Keep Lightning's hardware report, tips and internal deprecations off the console; its warnings stay."""
-    for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning"):
+    for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning", "matplotlib"):
         logging.getLogger(name).setLevel(logging.WARNING)
     for text in (
         ".*isinstance.treespec, LeafSpec..*",  # Lightning inside PyTorch's pytree

@@ -132,7 +132,11 @@ def test_spread_out() -> None:
 def test_accuracy_by_position() -> None:
     figure = position_figure(np.linspace(0.25, 0.4, 200), 0.355, "by position")
     model, level = figure.axes[0].get_lines()
-    assert model.get_xdata()[0] == 1 and model.get_ydata()[-1] == pytest.approx(40)
+    stretches = model.get_ydata()  # means over stretches of a long window
+    assert model.get_xdata()[0] == 1 and stretches[0] == pytest.approx(25)
+    assert len(stretches) < 25 and np.all(np.diff(stretches) > 0) and 38 < stretches[-1] < 40
+    whole = position_figure(np.linspace(0.25, 0.4, 40), None, "every position of a short one").axes[0].get_lines()[0]
+    assert whole.get_ydata() == pytest.approx(np.linspace(25, 40, 40))
     assert level.get_ydata()[0] == pytest.approx(35.5)
     assert figure.axes[0].get_xscale() == "log"
     assert len(position_figure(np.array([0.25, np.nan]), None, "short").axes[0].get_lines()) == 1

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 
+from genoseq.atomic import write_atomic
 from genoseq.errors import UserError
-from genoseq.report.files import read_metrics, write_atomic, write_csv, write_json
+from genoseq.report.files import read_metrics, write_csv, write_json
 
 
 def test_writes_text_and_bytes_and_makes_the_folder(tmp_path: Path) -> None:

@@ -99,8 +99,14 @@ def test_overlapping_kmers_add_one_base_each() -> None:
 def test_what_is_missing_is_a_dash(missing: dict[str, Any]) -> None:
     text = _print(missing)
     for start in ("model", "baseline", "blend", "chance"):
-        assert _row(text, start)[-2:] == ["–", "–"]
+        if start in ("model", "chance") or f"{start}/bits_per_base" in missing:
+            assert _row(text, start)[-2:] == ["–", "–"]
     assert "None" not in text and "nan" not in text
+
+
+def test_count_models_that_were_not_measured_have_no_row() -> None:
+    measured = {key: value for key, value in RESULT.items() if not key.startswith(("baseline/", "blend/"))}
+    assert "blend" in _print(RESULT) and "blend" not in _print(measured) and "baseline" not in _print(measured)
 
 
 def test_paths_and_commands_can_be_copied() -> None:
