@@ -18,7 +18,7 @@ from genoseq.train import main
 main()
 print("PEAK", next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
 """
-SETTINGS = ("model.hidden_size=32", "data.batch_size=16", "trainer.max_steps=20", "trainer=cpu", "logger=none")
+SETTINGS = ("model.hidden_size=8", "data.batch_size=4", "trainer.max_steps=10", "trainer=cpu", "logger=none")
 
 
 def peak(genome: str, seq_len: int) -> tuple[int, int]:

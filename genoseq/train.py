@@ -77,6 +77,7 @@ def _finish(
     stopped = callbacks[GracefulStop].signal
     last = folder / "checkpoints" / "last.ckpt"
     measured: dict[str, float] = {}
+    hand_back_memory()
     if stopped is None:
         trainer.test(
             module, datamodule=data, ckpt_path=callbacks[Checkpoints].best_model_path, verbose=False, weights_only=True
@@ -97,6 +98,7 @@ def _finish(
     if stopped is None:
         tensorboard.draw_lines(trainer, level_lines(data, opponents, "test"), 0, trainer.global_step)
         table = opponents.score(data, "val")["baseline"].accuracy if opponents else None
+        hand_back_memory()
         tensorboard.close_page(trainer, module, data, result, table)
         write_json(folder / "result.json", result)
     for logger in trainer.loggers:

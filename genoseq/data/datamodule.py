@@ -69,7 +69,7 @@ class GenomeData(LightningDataModule):
         carry_tokens: int = 0,
         carry_state: bool = True,
         eval_rows: int = 64,
-        eval_chunk: int = 512,
+        eval_chunk: int = 128,
         eval_warmup: int = 1024,
         eval_windows: int = 4096,
         genome_dir: str | None = None,

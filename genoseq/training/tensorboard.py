@@ -38,6 +38,7 @@ def open_page(trainer: Trainer, config: dict[str, Any], text: str) -> None:
     """Write the config as text and register the run with the HParams tab, before the first curve."""
     for board in _boards(trainer):
         settings = flatten({group: config[group] for group in GROUPS})
+        settings = {name: value for name, value in settings.items() if not name.startswith("data.eval_")}
         board.log_hyperparams(settings, {f"hp/{name}": math.nan for name in FINAL})
         indented = "\n".join("    " + line for line in text.splitlines())
         board.experiment.add_text("config", indented)
