@@ -7,6 +7,7 @@ prints the rise of the peak resident set between them, at short and at long wind
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -18,6 +19,8 @@ from genoseq.train import main
 main()
 print("PEAK", next(line.split()[1] for line in open("/proc/self/status") if line.startswith("VmHWM")))
 """
+# blocks go back to the system when they are freed: what is live counts, not how the heap happens to lie
+LIVE = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
 SETTINGS = ("model.hidden_size=8", "data.batch_size=4", "trainer.max_steps=10", "trainer=cpu", "logger=none")
 
 
@@ -26,7 +29,9 @@ def peak(genome: str, seq_len: int) -> tuple[int, int]:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
         words = [*SETTINGS, f"data.genome={genome}", f"data.seq_len={seq_len}", f"hydra.run.dir={out}"]
-        done = subprocess.run([sys.executable, "-c", CHILD, *words], capture_output=True, text=True, check=False)
+        done = subprocess.run(
+            [sys.executable, "-c", CHILD, *words], capture_output=True, text=True, check=False, env=os.environ | LIVE
+        )
         if done.returncode:
             raise SystemExit(done.stderr.strip() or f"training on {genome} failed")
         result = json.loads((out / "result.json").read_text())

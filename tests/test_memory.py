@@ -1,6 +1,7 @@
 """Memory of a whole training command: a few bytes a base, whatever the length of the windows."""
 
 import gzip
+import os
 import subprocess
 import sys
 from importlib import resources
@@ -57,8 +58,10 @@ def start(folder, genome, *overrides):
         *overrides,
     ]
     pipe = subprocess.PIPE
+    # blocks go back to the system when they are freed: what is live counts, not how the heap happens to lie
+    env = os.environ | {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536", "MALLOC_ARENA_MAX": "1"}
     return subprocess.Popen(
-        [sys.executable, "-c", COMMAND, *settings], stdout=pipe, stderr=subprocess.STDOUT, text=True
+        [sys.executable, "-c", COMMAND, *settings], stdout=pipe, stderr=subprocess.STDOUT, text=True, env=env
     )
 
 
