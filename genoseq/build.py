@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
-from lightning.pytorch import Callback, Trainer
+from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
@@ -135,7 +135,7 @@ def trainer_options(cfg: Any) -> dict[str, Any]:
     }
 
 
-def build_trainer(cfg: DictConfig, folder: Path, loggers: list[Logger], extra: list[Callback]) -> Trainer:
+def build_trainer(cfg: DictConfig, folder: Path, loggers: list[Logger]) -> Trainer:
     """Build the Trainer with what every run needs: checkpoints, progress, figures, a graceful stop."""
     options = trainer_options(cfg.trainer)
     steps, every = int(options["max_steps"]), options.pop("val_every")
@@ -150,7 +150,6 @@ def build_trainer(cfg: DictConfig, folder: Path, loggers: list[Logger], extra: l
         progress(),
         TimeEstimate(),
         *make(cfg.callbacks or {}).values(),
-        *extra,
         GracefulStop(checkpoints),
     ]
     options["log_every_n_steps"] = min(options["log_every_n_steps"], steps)

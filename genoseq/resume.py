@@ -17,11 +17,11 @@ log = logging.getLogger(__name__)
 def check_vocabulary(ckpt: str, about: dict[str, Any], module: NextToken) -> None:
     """Raise `UserError` if a checkpoint reads other tokens than `module`."""
     had, has = about["vocabulary"], module.about["vocabulary"]
-    names = {True: about["tokenizer"], False: module.about["tokenizer"]}
-    if (had, names[True]) != (has, names[False]):
+    was, now = about["tokenizer"], module.about["tokenizer"]
+    if (had, was) != (has, now):
         raise UserError(
-            f"ckpt={ckpt} was trained on other tokens ({names[True]}, k={had['k']}, stride={had['stride']}) than this "
-            f"config has ({names[False]}, k={has['k']}, stride={has['stride']}); use the same data= and data.k="
+            f"ckpt={ckpt} was trained on other tokens ({was}, k={had['k']}, stride={had['stride']}) than this "
+            f"config has ({now}, k={has['k']}, stride={has['stride']}); use the same data= and data.k="
         )
 
 

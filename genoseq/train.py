@@ -38,7 +38,7 @@ def main(cfg: DictConfig) -> float | None:
         _announce(cfg, data, module)
         opponents = Opponents.fit(data) if cfg.baseline else None
 
-    trainer = build.build_trainer(cfg, folder, build.build_loggers(cfg, folder, step), [])
+    trainer = build.build_trainer(cfg, folder, build.build_loggers(cfg, folder, step))
     if trainer.is_global_zero:
         config = build.plain(cfg)
         tensorboard.open_page(trainer, config, OmegaConf.to_yaml(cfg, resolve=True))
@@ -97,7 +97,7 @@ def _finish(
     result = run_result(cfg, data, opponents, measured, ran, trainer.strategy.root_device.type)
     if stopped is None:
         tensorboard.draw_lines(trainer, level_lines(data, opponents, "test"), 0, trainer.global_step)
-        table = opponents.score(data, "val")["baseline"].accuracy if opponents else None
+        table = opponents.score("val")["baseline"].accuracy if opponents else None
         hand_back_memory()
         tensorboard.close_page(trainer, module, data, result, table)
         write_json(folder / "result.json", result)

@@ -105,7 +105,7 @@ def build_all(cfg: DictConfig, *, trainer: bool) -> None:
     for callback in build.make(cfg.callbacks).values():
         assert isinstance(callback, Callback)
     if trainer:
-        built = build.build_trainer(cfg, Path.cwd(), [], [])
+        built = build.build_trainer(cfg, Path.cwd(), [])
         assert isinstance(built, Trainer) and built.max_steps == cfg.trainer.max_steps
 
 

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from genoseq.data.coverage import covered_positions
 from genoseq.data.datamodule import GenomeData
@@ -22,32 +21,34 @@ class Opponents:
         The best order-k table; order and smoothing chosen on the validation part.
     blend : Blend
         Backoff blend of orders up to 16, both strands.
-    seconds : float
-        Time that learning took.
+    data : GenomeData
+        What they learnt from the training part of.
     """
 
     table: CountTable
     blend: Blend
-    seconds: float
+    data: GenomeData
+    _scores: dict[str, dict[str, Score]] = field(default_factory=dict)
 
     @classmethod
     def fit(cls, data: GenomeData) -> Opponents:
         """Learn both from the training part of `data`."""
-        begin = time.perf_counter()
         codes, parts = data.genome.codes.numpy(), data.parts
         table = fit_table(codes, parts.train, parts.val)
         blend = fit_blend(codes, parts.train, parts.val)
-        return cls(table, blend, time.perf_counter() - begin)
+        return cls(table, blend, data)
 
     @property
     def names(self) -> dict[str, str]:
         """Labels for tables and plots."""
         return {"baseline": f"baseline (order-{self.table.order} table)", "blend": "blend (orders to 16)"}
 
-    def score(self, data: GenomeData, stage: str) -> dict[str, Score]:
-        """Return both models' scores on a part of `data`."""
-        codes, part = data.genome.codes.numpy(), data.parts.of(stage)
-        return {"baseline": self.table.score(codes, part), "blend": self.blend.score(codes, part)}
+    def score(self, stage: str) -> dict[str, Score]:
+        """Return both models' scores on a part of their own genome; each part is measured once."""
+        if stage not in self._scores:
+            codes, part = self.data.genome.codes.numpy(), self.data.parts.of(stage)
+            self._scores[stage] = {"baseline": self.table.score(codes, part), "blend": self.blend.score(codes, part)}
+        return self._scores[stage]
 
 
 def chance(data: GenomeData) -> dict[str, float]:
@@ -67,7 +68,7 @@ def level_lines(data: GenomeData, opponents: Opponents | None, stage: str) -> di
     guess = chance(data)
     curves = ("train", "val") if stage == "val" else (stage,)
     values = {"chance": (guess["chance/bits_per_base"], guess["chance/accuracy"])}
-    for name, score in (opponents.score(data, stage) if opponents else {}).items():
+    for name, score in (opponents.score(stage) if opponents else {}).items():
         values[name] = (score.bits_per_base, score.accuracy)
     return {
         name: {f"{c}/{tag}": value for c in curves for tag, value in zip(("bits_per_base", "accuracy"), v, strict=True)}

@@ -66,7 +66,7 @@ def run_result(
     device : str
         Kind of device that it ran on.
     """
-    scores = opponents.score(data, "test") if opponents and measured else {}
+    scores = opponents.score("test") if opponents and measured else {}
     return {
         **measured,
         **opponents_result(scores, opponents if scores else None),

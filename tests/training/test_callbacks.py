@@ -36,7 +36,7 @@ def test_a_checkpoint_that_fails_half_way_leaves_the_one_before(tmp_path, monkey
 def test_the_stop_comes_after_every_callback_with_a_state_and_before_none_but_the_checkpoints(tmp_path):
     with initialize_config_dir(str(conf_dir()), version_base="1.3"):
         cfg = compose("train", ["trainer=cpu", "callbacks=ema_early_stopping"])
-    callbacks = build.build_trainer(cfg, tmp_path, [], []).callbacks
+    callbacks = build.build_trainer(cfg, tmp_path, []).callbacks
     kinds = [type(callback) for callback in callbacks]
     assert EMAWeightAveraging in kinds
     assert kinds[-2:] == [GracefulStop, Checkpoints]
