@@ -101,7 +101,15 @@ def verb(config_name: str) -> Callable[[Callable[[DictConfig], T]], Callable[[],
         except UserError as error:
             fail(str(error))
         main: Callable[[], T] = hydra.main(version_base="1.3", config_path=folder, config_name=config_name)(guarded)
-        return main
+
+        @functools.wraps(main)
+        def command() -> T:
+            from genoseq.launch import plugins
+
+            plugins.register()
+            return main()
+
+        return command
 
     return wrap
 

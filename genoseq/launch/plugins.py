@@ -1,0 +1,19 @@
+"""Makes genoseq's launchers and its sweeper known to Hydra, without a ``hydra_plugins`` package beside ours."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hydra.core.plugins import Plugins
+
+from genoseq.launch.local_pool import LocalPool
+
+_PREFIX = "hydra_plugins.genoseq"  # Hydra takes a plug-in from a package of that name only
+_PLUGINS = (LocalPool,)
+
+
+def register() -> None:
+    """Register every plug-in under ``hydra_plugins.genoseq.<class>``."""
+    # straight into the table: Plugins.register() would look for the class under its own module's name
+    known: dict[str, Any] = Plugins.instance().class_name_to_class
+    known |= {f"{_PREFIX}.{plugin.__name__}": plugin for plugin in _PLUGINS}
