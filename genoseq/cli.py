@@ -1,35 +1,33 @@
-"""What every verb shares: where the configs are, how a user's mistake is told, how a run's folder is claimed.
+"""What every verb shares: where the configs are, and how a user's mistake is told.
 
 Nothing here imports torch, so that ``--help`` and shell completion stay quick.
 """
 
 from __future__ import annotations
 
-import ctypes
 import functools
-import logging
 import os
-import platform
 import re
 import sys
-import tempfile
 import traceback
 from collections.abc import Callable
-from pathlib import Path
-from typing import Any, ClassVar, NoReturn, TypeVar
+from typing import Any, TypeVar
 
 import hydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import InstantiationException
-from hydra.experimental.callback import Callback
+from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from genoseq.errors import UserError
+from genoseq.errors import UserError, fail
+from genoseq.output_folder import OutputFolder
+from genoseq.overrides import quote_paths
 from genoseq.paths import conf_dir
+from genoseq.process import end_with_parent, keep_freed_memory, share_cores
 
 T = TypeVar("T")
 # functions of ours that hand the config's values to a class of another library: what it refuses is the user's to mend
 _BUILDERS = {"configure_optimizers": "the optimizer or scheduler", "build_trainer": "the trainer"}
-_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _GIB = -1, -3, 1 << 30
 
 
 def user_error(error: BaseException | None) -> UserError | None:
@@ -68,12 +66,6 @@ def _is_ours(module: dict[str, Any]) -> bool:
     return str(module.get("__name__")).startswith("genoseq.")
 
 
-def fail(message: str) -> NoReturn:
-    """Print one sentence for the user and exit with code 2."""
-    print(f"genoseq: {message}", file=sys.stderr)
-    raise SystemExit(2)
-
-
 def verb(config_name: str) -> Callable[[Callable[[DictConfig], T]], Callable[[], T]]:
     """Make a function of the composed config a command; a user's mistake is one sentence and exit code 2."""
 
@@ -91,7 +83,8 @@ def verb(config_name: str) -> Callable[[Callable[[DictConfig], T]], Callable[[],
                 raise SystemExit(130) from None
             except Exception as error:
                 sentence = mistake(error)
-                if sentence is None:
+                # in a sweep's own process (Hydra's basic launcher) an exit would take the other jobs along
+                if sentence is None or HydraConfig.get().mode == RunMode.MULTIRUN:
                     raise
                 OutputFolder.put_back()
                 fail(sentence)
@@ -106,96 +99,11 @@ def verb(config_name: str) -> Callable[[Callable[[DictConfig], T]], Callable[[],
         def command() -> T:
             from genoseq.launch import plugins
 
+            end_with_parent()
             plugins.register()
+            sys.argv[1:] = quote_paths(sys.argv[1:])
             return main()
 
         return command
 
     return wrap
-
-
-def keep_freed_memory() -> None:
-    """Stop glibc from handing freed memory back to the kernel between steps (it is faulted in again on the next).
-
-    Up to a third of a CPU training step; does nothing on other systems or when the user set a policy.
-    """
-    if platform.libc_ver()[0] == "glibc" and not any(name.startswith("MALLOC_") for name in os.environ):
-        libc = ctypes.CDLL(None)
-        libc.mallopt(_M_MMAP_THRESHOLD, _GIB)
-        libc.mallopt(_M_TRIM_THRESHOLD, _GIB)
-
-
-def hand_back_memory() -> None:
-    """Give what glibc holds but nothing uses back to the kernel, once: after work whose scratch training won't need."""
-    if platform.libc_ver()[0] == "glibc":
-        ctypes.CDLL(None).malloc_trim(0)
-
-
-def share_cores() -> None:
-    """Let an OpenMP thread that waits for another sleep soon instead of spinning.
-
-    An LSTM on a CPU waits several times a time step. Beside another busy process GNU OpenMP's own patience makes a
-    training step tens of times slower; this much less costs nothing on a quiet machine. Runs before torch is imported.
-    """
-    if "OMP_WAIT_POLICY" not in os.environ:
-        os.environ.setdefault("GOMP_SPINCOUNT", "5000")
-
-
-def main_process() -> bool:
-    """Whether this process is a run's first (Lightning starts the other ranks with LOCAL_RANK set)."""
-    return os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("RANK", "0") == "0"
-
-
-class OutputFolder(Callback):
-    """Refuses, before anything is written, a run folder that cannot be written or that holds another run."""
-
-    _before: ClassVar[dict[Path, bytes]] = {}
-
-    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Claim the folder of a single run."""
-        self._claim(Path(config.hydra.run.dir), config)
-
-    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Check that a sweep's folder can be written and holds no other."""
-        folder = Path(config.hydra.sweep.dir)
-        self._writable(folder)
-        if any(folder.glob("*/result.json")):
-            fail(f"the folder {folder} already holds a sweep; give another hydra.sweep.dir")
-
-    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Keep the log, on the console and in the folder, to the run's first process."""
-        if not main_process():
-            logging.getLogger().handlers[:] = [logging.NullHandler()]
-
-    def _claim(self, folder: Path, config: DictConfig) -> None:
-        if not main_process():
-            return
-        self._writable(folder)
-        ckpt = config.get("ckpt")
-        goes_on = (
-            "optimizer" in config  # evaluate has a ckpt too, but goes on with nothing
-            and ckpt is not None
-            and Path(ckpt).resolve().is_relative_to(folder.resolve())
-        )
-        if any((folder / name).exists() for name in ("result.json", "checkpoints", "evaluation.json")) and not goes_on:
-            fail(
-                f"the folder {folder} already holds a run; give another hydra.run.dir, or go on with that run by "
-                f"ckpt={folder}/checkpoints/last.ckpt"
-            )
-        self._before.clear()  # Hydra writes its files anew before it is known whether the run can go on
-        self._before.update({file: file.read_bytes() for file in folder.glob(".hydra/*.yaml")})
-
-    @classmethod
-    def put_back(cls) -> None:
-        """Give a run that is refused after all the config files back that it had."""
-        for file, content in cls._before.items():
-            file.write_bytes(content)
-
-    @staticmethod
-    def _writable(folder: Path) -> None:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder):
-                pass
-        except OSError as error:
-            fail(f"the output folder {folder} cannot be written ({error.strerror}); give another hydra.run.dir")

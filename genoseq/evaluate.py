@@ -8,8 +8,9 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from genoseq.cli import main_process, verb
+from genoseq.cli import verb
 from genoseq.errors import UserError
+from genoseq.process import main_process
 
 
 @verb("evaluate")

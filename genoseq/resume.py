@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig
@@ -25,8 +26,10 @@ def check_vocabulary(ckpt: str, about: dict[str, Any], module: NextToken) -> Non
         )
 
 
-def resumed_step(cfg: DictConfig, module: NextToken) -> int | None:
+def resumed_step(cfg: DictConfig, module: NextToken, folder: Path) -> int | None:
     """Return the optimizer step that ``cfg.ckpt`` goes on from, ``None`` without one.
+
+    A run whose training is complete goes on only in its own folder, to the test that it was stopped before.
 
     Raises
     ------
@@ -49,7 +52,7 @@ def resumed_step(cfg: DictConfig, module: NextToken) -> int | None:
         told = ", ".join(f"model.{k}={had['model'].get(k)}" for k in sorted(other))
         raise UserError(f"ckpt={cfg.ckpt} is of another network: it was trained with {told}; give the same")
     step, last = int(checkpoint["global_step"]), int(cfg.trainer.max_steps)
-    if step >= last:
+    if step >= last and not (step == last and Path(cfg.ckpt).resolve().is_relative_to(folder.resolve())):
         raise UserError(f"ckpt={cfg.ckpt} is at step {step:,} already; raise trainer.max_steps={last:,} to go on")
     total = had["scheduler"].get("total_steps", last)
     if total != last:

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
-from genoseq.cli import hand_back_memory, main_process, verb
+from genoseq.cli import verb
+from genoseq.output_folder import sweep_folder
+from genoseq.process import hand_back_memory, main_process
 
 if TYPE_CHECKING:
     from genoseq.report.baselines import Opponents
@@ -31,7 +33,7 @@ def main(cfg: DictConfig) -> float | None:
     data.setup("fit")
     hand_back_memory()
     module = build.build_module(cfg, data)
-    step = resumed_step(cfg, module)
+    step = resumed_step(cfg, module, folder)
     opponents: Opponents | None = None
     if main_process():
         write_split(data, folder / "split.bed")
@@ -42,7 +44,7 @@ def main(cfg: DictConfig) -> float | None:
     if trainer.is_global_zero:
         config = build.plain(cfg)
         tensorboard.open_page(trainer, config, OmegaConf.to_yaml(cfg, resolve=True))
-        tensorboard.draw_lines(trainer, level_lines(data, opponents, "val"), step or 0, trainer.max_steps)
+        tensorboard.draw_lines(trainer, level_lines(data, opponents, "val"), step or 0, trainer.max_steps, sweep_folder())
     hand_back_memory()
     trainer.fit(module, datamodule=data, ckpt_path=cfg.ckpt, weights_only=True)
     return _finish(cfg, trainer, module, data, opponents, folder, begin)
@@ -96,7 +98,7 @@ def _finish(
     }
     result = run_result(cfg, data, opponents, measured, ran, trainer.strategy.root_device.type)
     if stopped is None:
-        tensorboard.draw_lines(trainer, level_lines(data, opponents, "test"), 0, trainer.global_step)
+        tensorboard.draw_lines(trainer, level_lines(data, opponents, "test"), 0, trainer.global_step, sweep_folder())
         table = opponents.score("val")["baseline"].accuracy if opponents else None
         hand_back_memory()
         tensorboard.close_page(trainer, module, data, result, table)

@@ -103,3 +103,12 @@ def read_metrics(path: Path | str) -> dict[str, list[float | None]]:
                     f"{path}, line {line}: {cell!r} under {name} is no number; mend or remove the line."
                 ) from None
     return columns
+
+
+def read_objective(folder: Path) -> float | None:
+    """Return the validation bits per base of a finished run's folder; None if it has none."""
+    try:
+        value = json.loads((folder / "result.json").read_text(encoding="utf-8"))["val/bits_per_base"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None

@@ -20,6 +20,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from genoseq.data.batch import Batch
 from genoseq.data.hashing import words
 from genoseq.data.tokenizer import Vocabulary
+from genoseq.errors import UserError
 from genoseq.training.callbacks import every
 from genoseq.training.metrics import TokenMetrics
 
@@ -155,8 +156,14 @@ class NextToken(LightningModule):
         figures = {f"{stage}/{name}": float(value) for name, value in metric.compute().items()}
         if reset:
             metric.reset()
-        if stage == "train" and math.isnan(figures["train/accuracy"]):
+        scored = not math.isnan(figures[f"{stage}/accuracy"])
+        if stage == "train" and not scored:
             return  # no batch since the last report had a target
+        if scored and not math.isfinite(figures[f"{stage}/loss"]):
+            raise UserError(
+                f"training has diverged: the {stage} loss is {figures[f'{stage}/loss']} after {self.global_step:,} "
+                "steps; lower optimizer.lr, or clip gradients with trainer.gradient_clip_val"
+            )
         self.figures[stage] = figures
         self.log_dict(figures, logger=False)  # for callbacks: the best checkpoint, early stopping, the bar
         if self.trainer.is_global_zero:

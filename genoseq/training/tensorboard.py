@@ -44,7 +44,9 @@ def open_page(trainer: Trainer, config: dict[str, Any], text: str) -> None:
         board.experiment.add_text("config", indented)
 
 
-def draw_lines(trainer: Trainer, lines: dict[str, dict[str, float]], first: int, last: int) -> None:
+def draw_lines(
+    trainer: Trainer, lines: dict[str, dict[str, float]], first: int, last: int, shared: Path | None = None
+) -> None:
     """Draw constants as runs of their own, so that they lie on the same plots as the curves.
 
     Parameters
@@ -53,10 +55,20 @@ def draw_lines(trainer: Trainer, lines: dict[str, dict[str, float]], first: int,
         From a line's name to its value for each tag.
     first, last : int
         Optimizer steps between which the lines are drawn.
+    shared : Path, optional
+        A sweep's folder: lines that its runs have in common are drawn there, once.
     """
     for board in _boards(trainer):
         for name, values in lines.items():
-            with SummaryWriter(str(Path(board.log_dir) / name)) as writer:
+            folder = Path(board.log_dir) / name
+            if shared is not None:
+                stage, value = next((tag.partition("/")[0], v) for tag, v in values.items() if "bits" in tag)
+                folder = shared / "lines" / f"{name}, {'test' if stage == 'test' else 'validation'} {value:.3f}"
+                try:
+                    folder.mkdir(parents=True)
+                except FileExistsError:
+                    continue  # another run of the sweep has drawn it
+            with SummaryWriter(str(folder)) as writer:
                 for tag, value in values.items():
                     for step in (first, last):
                         writer.add_scalar(tag, value, step)

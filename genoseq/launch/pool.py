@@ -1,0 +1,144 @@
+"""Runs jobs as processes of their own, as many at a time as there are slots; knows nothing of what they do."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass
+from typing import Any
+
+from genoseq.launch.devices import Slot
+from genoseq.launch.jobs import LOG, Job, reason
+
+POLL = 0.1  # seconds between looks at the processes
+_SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+@dataclass
+class _Running:
+    job: Job
+    slot: Slot
+    process: subprocess.Popen[bytes]
+    since: float
+
+
+class Pool:
+    """A pool of slots.
+
+    Parameters
+    ----------
+    slots : sequence of Slot
+    retries : int
+        How often a job that failed is started again.
+    changed : callable
+        Told each job whose state has changed.
+    tick : callable
+        Called several times a second, for the display.
+
+    Attributes
+    ----------
+    signal : int or None
+        The signal that stopped the sweep.
+    """
+
+    def __init__(
+        self,
+        slots: Sequence[Slot],
+        retries: int = 0,
+        changed: Callable[[Job], None] = lambda job: None,
+        tick: Callable[[], None] = lambda: None,
+    ) -> None:
+        self._free = deque(slots)
+        self._retries, self._changed, self._tick = retries, changed, tick
+        self._running: list[_Running] = []
+        self._waiting: deque[Job] = deque()
+        self.signal: int | None = None
+        self._received_now = 0
+        self._asked = False
+
+    def run(self, jobs: Iterable[Job]) -> None:
+        """Run every job; return when none is left, or, after a signal, when those that ran have ended."""
+        self._waiting.extend(jobs)
+        with ExitStack() as stack:
+            stack.callback(self._kill)  # whatever happens here, no job outlives it
+            stack.enter_context(self._signals_taken())
+            while self._running or (self._waiting and self.signal is None):
+                while self._free and self._waiting and self.signal is None:
+                    self._start(self._waiting.popleft(), self._free.popleft())
+                self._pass_on()
+                time.sleep(POLL)
+                self._reap()
+                self._tick()
+
+    def _start(self, job: Job, slot: Slot) -> None:
+        command = job.prepare()
+        env = os.environ | slot.environment | {"PYTHONUNBUFFERED": "1", "GENOSEQ_PARENT": str(os.getpid())}
+        with (job.folder / LOG).open("ab") as log:
+            # a session of its own: a Ctrl-C in the terminal reaches the jobs through us only, and ends all its ranks
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, env=env, start_new_session=True
+            )
+        job.state, job.device, job.why = "running", slot.label, None
+        job.attempts += 1
+        self._running.append(_Running(job, slot, process, time.monotonic()))
+        self._changed(job)
+
+    def _reap(self) -> None:
+        for one in self._running[:]:
+            code = one.process.poll()
+            if code is None:
+                continue
+            _end(one.process, signal.SIGKILL)  # a rank whose first process was killed would keep its device
+            self._running.remove(one)
+            self._free.append(one.slot)
+            job = one.job
+            job.seconds = (job.seconds or 0.0) + time.monotonic() - one.since
+            if code == 0 and job.finished:
+                job.state = "done"
+            elif self.signal is not None:
+                job.state = "stopped"
+            else:
+                job.state = "failed"
+                job.why = reason(code, job.folder / LOG) if code else "ended without a result"
+                job.failures += 1
+                if job.failures <= self._retries:
+                    job.state = "waiting"
+                    self._waiting.append(job)
+            self._changed(job)
+
+    def _signals_taken(self) -> ExitStack:
+        """Take Ctrl-C and SIGTERM over (only the main thread may), and give them back in the end."""
+        stack = ExitStack()
+        if threading.current_thread() is threading.main_thread():
+            for number in _SIGNALS:
+                stack.callback(signal.signal, number, signal.signal(number, self._received))
+        return stack
+
+    def _received(self, number: int, frame: Any) -> None:
+        self.signal = self.signal or number
+        self._received_now += 1
+
+    def _pass_on(self) -> None:
+        """Ask the jobs to save and end; at the second signal, end them."""
+        if self._received_now:
+            again = self._asked or self._received_now > 1
+            self._received_now, self._asked = 0, True
+            for one in self._running:
+                # SIGTERM also where the shell has the jobs ignore SIGINT
+                _end(one.process, signal.SIGKILL if again else signal.SIGTERM)
+
+    def _kill(self) -> None:
+        for one in self._running:
+            _end(one.process, signal.SIGKILL)
+
+
+def _end(process: subprocess.Popen[bytes], number: int) -> None:
+    """Send a signal to a job's whole process group."""
+    with suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, number)

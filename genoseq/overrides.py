@@ -1,0 +1,22 @@
+"""Words of a command line, as Hydra's grammar takes them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+
+def quoted(value: str) -> str:
+    """Return a value as Hydra's grammar reads it back, whatever letters it has."""
+    return "'" + value.replace("'", "\\'") + "'"
+
+
+def quote_paths(words: list[str]) -> list[str]:
+    """Return command-line words with the paths quoted that Hydra would not take: a run of a sweep has = and , in it."""
+
+    def mended(word: str) -> str:
+        key, equals, value = word.partition("=")
+        plain = re.fullmatch(r"[^'\"\[{$]*[=,][^'\"\[{$]*", value)
+        return f"{key}={quoted(value)}" if equals and plain and Path(value).exists() else word
+
+    return [mended(word) for word in words]

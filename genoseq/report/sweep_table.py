@@ -1,0 +1,154 @@
+"""The lines that a sweep ends with: its settings ranked on validation, how sure that is, and what each value is worth."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from genoseq.report.names import short_names
+from genoseq.report.sweep import Effect, Group, Run, Stat, Sweep, effects, fold
+from genoseq.report.sweep_words import (
+    cautions,
+    count_line,
+    genomes,
+    how_sure,
+    leaks,
+    levels,
+    setting,
+    shown,
+    words,
+)
+
+SHOWN = 20  # rows of a table; sweep.csv has all
+_MANY = 12  # distinct values of a parameter beyond which a table by value says nothing
+
+
+def print_sweep(sweep: Sweep, console: Console | None = None) -> None:
+    """Print how a sweep went, or how far it is.
+
+    Parameters
+    ----------
+    sweep : Sweep
+    console : Console, optional
+        Standard output if left out.
+    """
+    console = console or Console()
+    groups = fold(sweep)
+    _say(console, "")
+    _say(console, ", ".join([*genomes(sweep), count_line(sweep)]))
+    if any(group.val.mean is not None for group in groups):
+        console.print(_ranking(sweep, groups, "-" if console.options.ascii_only else "–"))
+        if len(groups) > SHOWN:
+            _say(console, f"… and {len(groups) - SHOWN} more, in sweep.csv")
+        _say(console, "")
+    _unfinished(console, sweep)
+    for sentence in cautions(sweep):
+        _say(console, sentence, "bold red" if leaks(sweep) else "yellow")
+    _verdict(console, groups)
+    for key in sweep.parameters:
+        _effect(console, sweep, key, effects(groups, key))
+    console.print(Text(f"files:   {sweep.folder}"), soft_wrap=True)
+    console.print(Text(f"curves:  tensorboard --logdir {shlex.quote(str(sweep.folder))}"), soft_wrap=True)
+
+
+def _say(console: Console, text: str, style: str = "") -> None:
+    console.print(Text(text, style=style))
+
+
+def _table(*titles: str, left: int = 1) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+    for i, title in enumerate(titles):
+        table.add_column(Text(title), justify="left" if i < left else "right")
+    return table
+
+
+def _stat(stat: Stat, form: str, dash: str, scale: float = 1.0) -> str:
+    if stat.mean is None:
+        return dash
+    text = form.format(scale * stat.mean)
+    return text if stat.se is None else f"{text} ± {form.format(scale * stat.se)}"
+
+
+def _ranking(sweep: Sweep, groups: Sequence[Group], dash: str) -> Table:
+    """Return the best settings, and under them what they must beat."""
+    repeated = max(group.seeds for group in groups) > 1
+    names = short_names(sweep.parameters)
+    heads = ["val bits/base", "test bits/base", "test accuracy (%)", "seconds"]
+    table = _table("", *names.values(), *(["seeds"] if repeated else []), *heads, left=1)
+    shown_groups = groups[:SHOWN]
+    for rank, group in enumerate(shown_groups, start=1):
+        known = group.val.mean is not None
+        cells = [str(rank) if known else dash, *(shown(group.settings[key]) for key in sweep.parameters)]
+        cells += [f"{group.val.n}/{group.seeds}"] if repeated else []
+        cells += [_stat(group.val, "{:.4f}", dash) if known else _state(group)]
+        cells += [_stat(group.test, "{:.4f}", dash), _stat(group.accuracy, "{:.2f}", dash, 100)]
+        cells += [dash if group.seconds.mean is None else f"{group.seconds.mean:,.0f}"]
+        style = "bold" if rank == 1 and known else ""
+        table.add_row(*map(Text, cells), style=style, end_section=group is shown_groups[-1])
+    for level in levels(sweep):
+        blank = [""] * (len(names) - 1 + repeated)
+        accuracy = dash if level.accuracy is None else f"{100 * level.accuracy:.2f}"
+        cells = ["", level.label, *blank, "", f"{level.bits:.4f}", accuracy, ""]
+        if not names:
+            cells = [level.label, *blank, "", f"{level.bits:.4f}", accuracy, ""]
+        table.add_row(*map(Text, cells))
+    return table
+
+
+def _state(group: Group) -> str:
+    states = [run.state for run in group.runs]
+    return next((s for s in ("running", "waiting", "failed", "stopped") if s in states), "not finite")
+
+
+def _unfinished(console: Console, sweep: Sweep) -> None:
+    """Name every run that isn't done; of those that wait, the number is enough."""
+    for state in ("failed", "stopped", "running"):
+        runs = [run for run in sweep.runs if run.state == state]
+        for run in runs[:SHOWN]:
+            _say(console, f"{state}: {run.name}{_told(run)}", "red" if state == "failed" else "")
+        if len(runs) > SHOWN:
+            _say(console, f"… and {len(runs) - SHOWN} more {state}, in sweep.csv")
+
+
+def _told(run: Run) -> str:
+    told = [run.why] if run.why else []
+    if run.step is not None:
+        told.append(f"step {run.step:,}" + ("" if run.max_steps is None else f" of {run.max_steps:,}"))
+    if run.latest is not None:
+        told.append(f"{run.latest:.4f} bits per base on validation so far")
+    return f" ({'; '.join(told)})" if told else ""
+
+
+def _verdict(console: Console, groups: Sequence[Group]) -> None:
+    """Say which setting is best, how to run it, and how sure that is."""
+    best = groups[0] if groups else None
+    if best is None or best.val.mean is None:
+        _say(console, "No run has a validation figure yet.")
+        return
+    test = "" if best.test.mean is None else f"; on the test part, which chose nothing, {best.test.mean:.4f}"
+    _say(console, f"Best on validation: {setting(best.settings)}, {best.val.mean:.4f} bits per base{test}.")
+    if given := words(best):
+        console.print(Text(f"Run it again with: {given}"), soft_wrap=True)
+    if sentence := how_sure(groups):
+        _say(console, sentence)
+
+
+def _effect(console: Console, sweep: Sweep, key: str, rows: Sequence[Effect]) -> None:
+    """Print what each value of a parameter is worth, all others varying."""
+    if len(sweep.parameters) < 2 or not 2 <= len(rows) <= _MANY:
+        return  # one parameter's effect is the ranking itself
+    name = short_names(sweep.parameters)[key]
+    table = _table(name, "settings", "best", "median", "mean", "sd", "worst", left=1)
+    for row in rows:
+        figures = (row.min, row.median, row.mean, row.sd, row.max)
+        cells = [shown(row.value), str(row.n), *("–" if x is None else f"{x:.4f}" for x in figures)]
+        table.add_row(*map(Text, cells))
+    _say(console, "")
+    _say(console, f"validation bits per base by {name}, over all the rest")
+    console.print(table)
+    _say(console, "")
