@@ -19,6 +19,7 @@ from hydra.errors import InstantiationException
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from genoseq import resolvers
 from genoseq.errors import UserError, fail
 from genoseq.output_folder import OutputFolder
 from genoseq.overrides import quote_paths
@@ -101,6 +102,7 @@ def verb(config_name: str) -> Callable[[Callable[[DictConfig], T]], Callable[[],
 
             end_with_parent()
             plugins.register()
+            resolvers.register()
             sys.argv[1:] = quote_paths(sys.argv[1:])
             return main()
 

@@ -36,6 +36,7 @@ class JobLauncher(Launcher):
         self.hydra_context: HydraContext
         self.task_function: TaskFunction
         self._held: FileLock | None = None
+        self.varied: list[str] | None = None  # a sweeper that knows better than the command says what varies
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Take what Hydra gives."""
@@ -58,7 +59,7 @@ class JobLauncher(Launcher):
         """Run the jobs that have no result yet; return every job's validation bits per base, nan for a failed one."""
         try:
             self._held = self._held or lock(self.folder)
-            module, varied = task_module(self.task_function), varied_keys(self.config)
+            module, varied = task_module(self.task_function), self.varied or varied_keys(self.config)
             jobs: dict[str, Job] = {}
             configs: dict[str, DictConfig] = {}
             names = [run_name(overrides, varied) for overrides in job_overrides]

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping
 from itertools import groupby
 from numbers import Real
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from hydra.core.plugins import Plugins
 from hydra.core.utils import JobReturn, JobStatus
@@ -22,8 +22,9 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from genoseq.errors import UserError, fail
+from genoseq.launch.end import finish
 from genoseq.launch.space import Space, read_space
-from genoseq.launch.study import begun, complete, open_study, quiet_optuna
+from genoseq.launch.study import begun, complete, finished, open_study, quiet_optuna
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
@@ -119,9 +120,9 @@ class OptunaSweeper(Sweeper):
             fail(str(error))
         OmegaConf.save(self.config, folder / "multirun.yaml")
         jobs: list[JobReturn] = []
-        while batch := self._batch(study, space, folder):
+        while batch := self._batch(study, space):
             jobs += self._run(study, space, batch)
-        _report(study, space, folder)
+        self._report(study, space)
         return jobs
 
     def _check(self) -> None:
@@ -131,7 +132,7 @@ class OptunaSweeper(Sweeper):
         if self.n_trials < 1 or (self.n_jobs is not None and self.n_jobs < 1):
             raise UserError("hydra.sweeper.n_trials and hydra.sweeper.n_jobs must be 1 or more")
 
-    def _batch(self, study: Study, space: Space, folder: Path) -> list[Trial]:
+    def _batch(self, study: Study, space: Space) -> list[Trial]:
         """Return the trials to run next: those that an interruption left, then new ones; none at the end."""
         import optuna
         from optuna.trial import TrialState
@@ -139,11 +140,9 @@ class OptunaSweeper(Sweeper):
         trials = study.get_trials(deepcopy=False)
         failed = sum(trial.state is TrialState.FAIL for trial in trials)
         if failed > self.max_failed * self.n_trials:
-            fail(
-                f"{failed} trials failed, more than hydra.sweeper.max_failed={self.max_failed} of {self.n_trials}; "
-                f"their logs are in {folder}"
-            )
-        size = min(self._at_a_time(), self.n_trials - sum(trial.state.is_finished() for trial in trials))
+            share = f"hydra.sweeper.max_failed={self.max_failed} of {self.n_trials}"
+            self._give_up(f"{failed} trials failed, more than {share} allows")
+        size = min(self._at_a_time(), self.n_trials - finished(study))
         left = [trial for trial in trials if trial.state is TrialState.RUNNING]
         batch = []
         for i in range(size):
@@ -184,6 +183,23 @@ class OptunaSweeper(Sweeper):
             jobs += done
         return jobs
 
+    def _report(self, study: Study, space: Space) -> None:
+        done, total = complete(study), finished(study)
+        if not done:
+            self._give_up(f"none of {total} trials gave a value")
+        best = min(done, key=lambda trial: (trial.value, trial.number))
+        failed = f", {total - len(done)} failed" if total > len(done) else ""
+        print(
+            f"Best of {total} trials{failed}: trial {best.number} with {best.value:.4f} bits per base on validation, "
+            + " ".join(space.settings(best.params))
+        )
+
+    def _give_up(self, sentence: str) -> NoReturn:
+        """End the sweep with exit code 2, and with the table that says why its jobs failed."""
+        assert self.config is not None
+        finish(self.config)
+        fail(f"the sweep stops: {sentence}; the jobs' logs are in {self.config.hydra.sweep.dir}")
+
 
 def _new(study: Study, space: Space, batch: list[Trial]) -> list[Trial]:
     """Return the trials whose settings were not measured yet; the others take over the value there is."""
@@ -212,15 +228,3 @@ def _value(job: JobReturn) -> float | None:
         return None
     value: Any = job.return_value
     return float(value) if isinstance(value, Real) and math.isfinite(value) else None
-
-
-def _report(study: Study, space: Space, folder: Path) -> None:
-    done, total = complete(study), begun(study)
-    if not done:
-        fail(f"none of the sweep's {total} trials gave a value; their logs are in {folder}")
-    best = min(done, key=lambda trial: (trial.value, trial.number))
-    failed = f", {total - len(done)} failed" if total > len(done) else ""
-    print(
-        f"Best of {total} trials{failed}: trial {best.number} with {best.value:.4f} bits per base on validation, "
-        + " ".join(space.settings(best.params))
-    )

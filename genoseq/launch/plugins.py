@@ -6,11 +6,12 @@ from typing import Any
 
 from hydra.core.plugins import Plugins
 
+from genoseq.launch.again import AgainSweeper
 from genoseq.launch.local_pool import LocalPool
 from genoseq.launch.optuna_sweeper import OptunaSweeper
 
 _PREFIX = "hydra_plugins.genoseq"  # Hydra takes a plug-in from a package of that name only
-_PLUGINS = (LocalPool, OptunaSweeper)
+_PLUGINS = (AgainSweeper, LocalPool, OptunaSweeper)
 
 
 def register() -> None:

@@ -81,6 +81,11 @@ def begun(study: Study) -> int:
     return sum(trial.state.name != "WAITING" for trial in study.get_trials(deepcopy=False))
 
 
+def finished(study: Study) -> int:
+    """Return how many trials ended, with a value or without."""
+    return sum(trial.state.is_finished() for trial in study.get_trials(deepcopy=False))
+
+
 def complete(study: Study) -> list[FrozenTrial]:
     """Return the trials that gave a value."""
     return [trial for trial in study.get_trials(deepcopy=False) if trial.state.name == "COMPLETE"]

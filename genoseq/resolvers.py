@@ -1,0 +1,17 @@
+"""What configs can compute: ``${steps:tokens,batch_size,seq_len}``."""
+
+from __future__ import annotations
+
+import math
+
+from omegaconf import OmegaConf
+
+
+def steps(tokens: float, batch_size: int, seq_len: int) -> int:
+    """Return the optimizer steps that read a number of tokens, rounded to the nearest, 1 at least."""
+    return max(1, math.floor(float(tokens) / (int(batch_size) * int(seq_len)) + 0.5))
+
+
+def register() -> None:
+    """Make them known to OmegaConf."""
+    OmegaConf.register_new_resolver("steps", steps, replace=True)
