@@ -44,7 +44,9 @@ def main(cfg: DictConfig) -> float | None:
     if trainer.is_global_zero:
         config = build.plain(cfg)
         tensorboard.open_page(trainer, config, OmegaConf.to_yaml(cfg, resolve=True))
-        tensorboard.draw_lines(trainer, level_lines(data, opponents, "val"), step or 0, trainer.max_steps, sweep_folder())
+        tensorboard.draw_lines(
+            trainer, level_lines(data, opponents, "val"), step or 0, trainer.max_steps, sweep_folder()
+        )
     hand_back_memory()
     trainer.fit(module, datamodule=data, ckpt_path=cfg.ckpt, weights_only=True)
     return _finish(cfg, trainer, module, data, opponents, folder, begin)

@@ -1,4 +1,4 @@
-"""The lines that a sweep ends with: its settings ranked on validation, how sure that is, and what each value is worth."""
+"""The lines that a sweep ends with: settings ranked on validation, how sure that is, and what each value is worth."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from rich import box
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -42,16 +43,17 @@ def print_sweep(sweep: Sweep, console: Console | None = None) -> None:
     _say(console, "")
     _say(console, ", ".join([*genomes(sweep), count_line(sweep)]))
     if any(group.val.mean is not None for group in groups):
-        console.print(_ranking(sweep, groups, "-" if console.options.ascii_only else "–"))
+        console.print(_ranking(sweep, groups, console))
         if len(groups) > SHOWN:
             _say(console, f"… and {len(groups) - SHOWN} more, in sweep.csv")
         _say(console, "")
     _unfinished(console, sweep)
     for sentence in cautions(sweep):
         _say(console, sentence, "bold red" if leaks(sweep) else "yellow")
-    _verdict(console, groups)
+    _verdict(console, groups, bool(sweep.done))
     for key in sweep.parameters:
         _effect(console, sweep, key, effects(groups, key))
+    _say(console, "")
     console.print(Text(f"files:   {sweep.folder}"), soft_wrap=True)
     console.print(Text(f"curves:  tensorboard --logdir {shlex.quote(str(sweep.folder))}"), soft_wrap=True)
 
@@ -63,40 +65,45 @@ def _say(console: Console, text: str, style: str = "") -> None:
 def _table(*titles: str, left: int = 1) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     for i, title in enumerate(titles):
-        table.add_column(Text(title), justify="left" if i < left else "right")
+        table.add_column(Text(title), justify="left" if i < left else "right", no_wrap=i >= left, overflow="fold")
     return table
 
 
-def _stat(stat: Stat, form: str, dash: str, scale: float = 1.0) -> str:
-    if stat.mean is None:
-        return dash
-    text = form.format(scale * stat.mean)
-    return text if stat.se is None else f"{text} ± {form.format(scale * stat.se)}"
+def _mean(stat: Stat, form: str, dash: str, scale: float = 1.0) -> str:
+    return dash if stat.mean is None else form.format(scale * stat.mean)
 
 
-def _ranking(sweep: Sweep, groups: Sequence[Group], dash: str) -> Table:
-    """Return the best settings, and under them what they must beat."""
+def _ranking(sweep: Sweep, groups: Sequence[Group], console: Console) -> Table:
+    """Return the best settings, and under them what they must beat; a column a parameter if there is room for it."""
+    table = _ranked(sweep, groups, console, list(sweep.parameters))
+    wide = console.options.update(max_width=10_000)
+    fits = sweep.parameters and Measurement.get(console, wide, table).maximum <= console.width
+    return table if fits else _ranked(sweep, groups, console, [])
+
+
+def _ranked(sweep: Sweep, groups: Sequence[Group], console: Console, keys: Sequence[str]) -> Table:
+    dash = "-" if console.options.ascii_only else "–"
     repeated = max(group.seeds for group in groups) > 1
     names = short_names(sweep.parameters)
-    heads = ["val bits/base", "test bits/base", "test accuracy (%)", "seconds"]
-    table = _table("", *names.values(), *(["seeds"] if repeated else []), *heads, left=1)
+    what = [names[key] for key in keys] or ["setting"]
+    heads = [*(["seeds"] if repeated else []), "val\nbits/base", "test\nbits/base", "test\naccuracy (%)", "seconds"]
+    table = _table("", *what, *heads, left=2 if not keys else 1)
     shown_groups = groups[:SHOWN]
     for rank, group in enumerate(shown_groups, start=1):
         known = group.val.mean is not None
-        cells = [str(rank) if known else dash, *(shown(group.settings[key]) for key in sweep.parameters)]
+        cells = [str(rank) if known else dash]
+        cells += [shown(group.settings[key]) for key in keys] or [setting(group.settings)]
         cells += [f"{group.val.n}/{group.seeds}"] if repeated else []
-        cells += [_stat(group.val, "{:.4f}", dash) if known else _state(group)]
-        cells += [_stat(group.test, "{:.4f}", dash), _stat(group.accuracy, "{:.2f}", dash, 100)]
-        cells += [dash if group.seconds.mean is None else f"{group.seconds.mean:,.0f}"]
+        error = "" if group.val.se is None else f" ± {group.val.se:.4f}"
+        cells += [_mean(group.val, "{:.4f}", dash) + error if known else _state(group)]
+        cells += [_mean(group.test, "{:.4f}", dash), _mean(group.accuracy, "{:.2f}", dash, 100)]
+        cells += [_mean(group.seconds, "{:,.0f}", dash)]
         style = "bold" if rank == 1 and known else ""
         table.add_row(*map(Text, cells), style=style, end_section=group is shown_groups[-1])
     for level in levels(sweep):
-        blank = [""] * (len(names) - 1 + repeated)
         accuracy = dash if level.accuracy is None else f"{100 * level.accuracy:.2f}"
-        cells = ["", level.label, *blank, "", f"{level.bits:.4f}", accuracy, ""]
-        if not names:
-            cells = [level.label, *blank, "", f"{level.bits:.4f}", accuracy, ""]
-        table.add_row(*map(Text, cells))
+        blank = [""] * (len(what) - 1 + repeated + 1)
+        table.add_row(*map(Text, ["", level.label, *blank, f"{level.bits:.4f}", accuracy, ""]))
     return table
 
 
@@ -124,11 +131,11 @@ def _told(run: Run) -> str:
     return f" ({'; '.join(told)})" if told else ""
 
 
-def _verdict(console: Console, groups: Sequence[Group]) -> None:
+def _verdict(console: Console, groups: Sequence[Group], done: bool) -> None:
     """Say which setting is best, how to run it, and how sure that is."""
     best = groups[0] if groups else None
     if best is None or best.val.mean is None:
-        _say(console, "No run has a validation figure yet.")
+        _say(console, "No finished run has a validation figure." if done else "No run has finished yet.")
         return
     test = "" if best.test.mean is None else f"; on the test part, which chose nothing, {best.test.mean:.4f}"
     _say(console, f"Best on validation: {setting(best.settings)}, {best.val.mean:.4f} bits per base{test}.")
@@ -151,4 +158,3 @@ def _effect(console: Console, sweep: Sweep, key: str, rows: Sequence[Effect]) ->
     _say(console, "")
     _say(console, f"validation bits per base by {name}, over all the rest")
     console.print(table)
-    _say(console, "")

@@ -88,10 +88,10 @@ def how_sure(groups: Sequence[Group]) -> str | None:
     if max(group.seeds for group in groups) == 1:
         return (
             f"How sure: best and second differ by {gap:.4f} bits per base, and with one seed each nothing tells such a "
-            "difference from chance; repeat the best settings with seed=0,1,2."
+            "difference from luck; repeat the best settings with seed=0,1,2."
         )
     if one.se is None or two.se is None:
-        return "How sure: best or second has fewer than two finished seeds, which cannot tell a difference from chance."
+        return "How sure: best or second has fewer than two finished seeds, which cannot tell a difference from luck."
     both = math.hypot(one.se, two.se)
     told = "clearly apart" if gap > 2 * both else "not to be told apart"
     than = "more than" if gap > 2 * both else "no more than"
