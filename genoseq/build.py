@@ -11,6 +11,8 @@ from typing import Any
 import torch
 from hydra.errors import InstantiationException
 from hydra.utils import instantiate
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch import Trainer
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
@@ -162,8 +164,15 @@ def build_trainer(cfg: DictConfig, folder: Path, loggers: list[Logger]) -> Train
         default_root_dir=folder,
         logger=loggers,
         callbacks=callbacks,
-        plugins=[AtomicCheckpointIO()],
+        plugins=[AtomicCheckpointIO(), *_slurm()],
     )
+
+
+def _slurm() -> list[SLURMEnvironment]:
+    """Return SLURM's ranks where it gives them, without Lightning's own way to queue a job again: our launcher does."""
+    if TorchElasticEnvironment.detect() or not SLURMEnvironment.detect():
+        return []
+    return [SLURMEnvironment(auto_requeue=False)]
 
 
 def build_loggers(cfg: DictConfig, folder: Path, resumed_step: int | None) -> list[Logger]:

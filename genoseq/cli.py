@@ -24,7 +24,8 @@ from genoseq.errors import UserError, fail
 from genoseq.output_folder import OutputFolder
 from genoseq.overrides import quote_paths
 from genoseq.paths import conf_dir
-from genoseq.process import end_with_parent, keep_freed_memory, share_cores
+from genoseq.process import end_with_parent, keep_freed_memory, main_process, share_cores
+from genoseq.stamp import shared_stamp
 
 T = TypeVar("T")
 # functions of ours that hand the config's values to a class of another library: what it refuses is the user's to mend
@@ -104,6 +105,13 @@ def verb(config_name: str) -> Callable[[Callable[[DictConfig], T]], Callable[[],
             plugins.register()
             resolvers.register()
             sys.argv[1:] = quote_paths(sys.argv[1:])
+            if not any(word.startswith("hydra.run.dir=") for word in sys.argv):
+                try:
+                    shared_stamp()
+                except UserError as error:  # here, since Hydra would show it with a traceback
+                    fail(str(error))
+            if not main_process():  # one process writes the folder's .hydra/
+                sys.argv.append("hydra.output_subdir=null")
             return main()
 
         return command

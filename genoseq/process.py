@@ -39,14 +39,16 @@ def share_cores() -> None:
 
 
 def main_process() -> bool:
-    """Whether this process is a run's first (Lightning starts the other ranks with LOCAL_RANK set)."""
-    return os.environ.get("LOCAL_RANK", "0") == "0" and os.environ.get("RANK", "0") == "0"
+    """Whether this process is a run's first: Lightning and torchrun say which of its ranks this is, and srun."""
+    return all(os.environ.get(name, "0") == "0" for name in ("LOCAL_RANK", "RANK", "SLURM_PROCID"))
 
 
 def end_with_parent() -> None:
     """Have the kernel (Linux) send SIGTERM when the launcher that started this job is gone: it saves and ends."""
     parent = os.environ.get("GENOSEQ_PARENT")
-    if parent is None or not main_process() or platform.system() != "Linux":
+    if parent is None or platform.system() != "Linux":
+        return
+    if not main_process() and os.getppid() != int(parent):  # the run's first process started it, and looks after it
         return
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != int(parent):  # it went before the kernel was asked

@@ -1,10 +1,12 @@
-"""What configs can compute: ``${steps:tokens,batch_size,seq_len}``."""
+"""What configs can compute: ``${steps:tokens,batch_size,seq_len}``, ``${run_stamp:}``."""
 
 from __future__ import annotations
 
 import math
 
 from omegaconf import OmegaConf
+
+from genoseq.stamp import run_stamp
 
 
 def steps(tokens: float, batch_size: int, seq_len: int) -> int:
@@ -15,3 +17,5 @@ def steps(tokens: float, batch_size: int, seq_len: int) -> int:
 def register() -> None:
     """Make them known to OmegaConf."""
     OmegaConf.register_new_resolver("steps", steps, replace=True)
+    # cached with the config, as Hydra's own `now`: asked again, the time would be another
+    OmegaConf.register_new_resolver("run_stamp", run_stamp, use_cache=True, replace=True)

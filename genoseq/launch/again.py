@@ -50,8 +50,7 @@ class AgainSweeper(Sweeper):
             groups = [group for group in fold(sweep) if group.val.n][: self._best]
             if not groups:
                 raise UserError(f"no run of the sweep in {sweep.folder} has finished; nothing can be run again")
-            own = settings_of(arguments)
-            own.pop("sweep", None)
+            own = settings_of(arguments)  # sweep=again among them: a command's hydra.sweeper.… needs it in each job
             batch = [
                 [f"{key}={value}" for key, value in (self._settings(group) | own | {"seed": str(seed)}).items()]
                 for group in groups
@@ -68,6 +67,4 @@ class AgainSweeper(Sweeper):
     def _settings(group: Group) -> dict[str, str]:
         run = next(run for run in group.runs if run.state == "done")
         text = (run.folder / ".hydra" / "overrides.yaml").read_text(encoding="utf-8")
-        settings = settings_of(yaml.safe_load(text) or [])
-        settings.pop("sweep", None)
-        return settings
+        return settings_of(yaml.safe_load(text) or [])

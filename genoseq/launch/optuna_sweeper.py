@@ -129,8 +129,16 @@ class OptunaSweeper(Sweeper):
         quiet_optuna()
         if self.sampler not in _SAMPLERS:
             raise UserError(f"hydra.sweeper.sampler={self.sampler} is not known; say one of {', '.join(_SAMPLERS)}")
-        if self.n_trials < 1 or (self.n_jobs is not None and self.n_jobs < 1):
-            raise UserError("hydra.sweeper.n_trials and hydra.sweeper.n_jobs must be 1 or more")
+        counts = (
+            ("n_trials", self.n_trials, 1),
+            ("n_jobs", self.n_jobs, 1),
+            ("n_startup_trials", self.n_startup_trials, 0),
+        )
+        for name, count, least in counts:
+            if not (count is None and name == "n_jobs") and (not isinstance(count, int) or count < least):
+                raise UserError(f"hydra.sweeper.{name}={count} is no number of trials; say {least} or more")
+        if not isinstance(self.max_failed, (int, float)) or not 0 <= self.max_failed <= 1:
+            raise UserError(f"hydra.sweeper.max_failed={self.max_failed} is no share; say a number from 0 to 1")
 
     def _batch(self, study: Study, space: Space) -> list[Trial]:
         """Return the trials to run next: those that an interruption left, then new ones; none at the end."""

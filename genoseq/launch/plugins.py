@@ -4,14 +4,17 @@ from __future__ import annotations
 
 from typing import Any
 
+from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 
 from genoseq.launch.again import AgainSweeper
 from genoseq.launch.local_pool import LocalPool
 from genoseq.launch.optuna_sweeper import OptunaSweeper
+from genoseq.launch.ray_cluster import RayCluster
+from genoseq.launch.submitit_slurm import SubmititLocal, SubmititSlurm
 
 _PREFIX = "hydra_plugins.genoseq"  # Hydra takes a plug-in from a package of that name only
-_PLUGINS = (AgainSweeper, LocalPool, OptunaSweeper)
+_PLUGINS = (AgainSweeper, LocalPool, OptunaSweeper, RayCluster, SubmititLocal, SubmititSlurm)
 
 
 def register() -> None:
@@ -19,3 +22,7 @@ def register() -> None:
     # straight into the table: Plugins.register() would look for the class under its own module's name
     known: dict[str, Any] = Plugins.instance().class_name_to_class
     known |= {f"{_PREFIX}.{plugin.__name__}": plugin for plugin in _PLUGINS}
+    # a plug-in of Hydra's own with the name of one of our config files would have its schema laid over that file
+    others: dict[str, Any] = ConfigStore.instance().repo.get("hydra", {}).get("launcher", {})
+    for name in ("ray", "submitit_local", "submitit_slurm"):
+        others.pop(f"{name}.yaml", None)

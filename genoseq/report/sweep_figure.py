@@ -66,12 +66,23 @@ def sweep_figure(sweep: Sweep) -> Figure:
         label = ", ".join([f"{n} beyond this scale (up to {worst:,.2f})", *notes])
         handles.append(_mark("^", VERMILLION, label))
     handles += [_line(level, style, view) for level, style in line_style(levels(sweep))]
-    figure.legend(
-        handles=handles, loc="outside lower center", ncols=min(len(handles), 3), frameon=False, fontsize=LETTERS
-    )
+    _legend(figure, handles)
     figure.suptitle(_title(sweep), x=0.012, ha="left", fontsize=15, color=INK, weight="bold")
     turn_labels(figure)
     return figure
+
+
+def _legend(figure: Figure, handles: list[Line2D]) -> None:
+    """Put the legend under the picture, in as many columns as there is room for."""
+    legend = None
+    for columns in (3, 2, 1):
+        if legend is not None:
+            legend.remove()
+        legend = figure.legend(
+            handles=handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=LETTERS
+        )
+        if legend.get_window_extent().width <= 0.98 * figure.bbox.width:
+            return
 
 
 def _title(sweep: Sweep) -> str:
@@ -80,10 +91,13 @@ def _title(sweep: Sweep) -> str:
     done = f"{counts['done']} of {len(sweep.runs)} runs done" + (f" ({rest})" if rest else "")
     hidden = len(sweep.parameters) - _MOST
     what = ", ".join(short_names(sweep.parameters).values())
-    parts = [*genomes(sweep)[:3], *([f"sweep of {what}"] if what else []), done, f"{_BITS}, lower is better"]
-    parts += ["this split leaks: the figures measure memory"] if leaks(sweep) else []
-    parts += [f"{hidden} more parameters not drawn"] if hidden > 0 else []
-    return textwrap.fill("; ".join(parts), 110)
+    what = what if len(what) <= 80 else f"{len(sweep.parameters)} parameters"
+    about = "; ".join([*genomes(sweep)[:3], *([f"sweep of {what}"] if what else []), done])
+    notes = [f"{_BITS}, lower is better"]
+    notes += ["this split leaks: the figures measure memory"] if leaks(sweep) else []
+    notes += [f"{hidden} more parameters not drawn"] if hidden > 0 else []
+    whole = "; ".join([about, *notes])
+    return whole if len(whole) <= 100 else "\n".join(textwrap.fill(part, 100) for part in (about, "; ".join(notes)))
 
 
 def _mark(marker: str, colour: str, label: str, edge: str | None = None) -> Line2D:

@@ -77,6 +77,7 @@ def strip_panel(axes: Axes, dots: Sequence[Dot], scale: Scale, name: str, view: 
             star(axes, x, dot.bits)
     axes.scatter(_places(far, scale), [view.top] * len(far), **_FAR)
     axes.set_ylim(view.bottom, view.top)
+    axes.yaxis.get_major_formatter().set_useOffset(False)  # type: ignore[attr-defined]
 
 
 def mean_line(axes: Axes, dots: Iterable[Dot], scale: Scale, view: View, standard_error: bool) -> None:
@@ -129,8 +130,9 @@ def along_x(axes: Axes, scale: Scale) -> None:
 
 
 def turn_labels(figure: Figure) -> None:
-    """Turn the tick labels along the x axes that would touch one another."""
+    """Turn the tick labels along the x axes that would touch one another, and make the picture higher by as much."""
     figure.draw_without_rendering()
+    tallest = 0.0
     for axes in figure.axes:
         labels = [label for label in axes.get_xticklabels() if label.get_text()]
         boxes = [label.get_window_extent() for label in labels]
@@ -139,6 +141,10 @@ def turn_labels(figure: Figure) -> None:
             for label in labels:
                 label.set(rotation=90 if steep else 35, ha="right", va="center" if steep else "top")
                 label.set_rotation_mode("anchor")
+            tallest = max([tallest, *(label.get_window_extent().height for label in labels)])
+    if tallest:
+        figure.set_figheight(figure.get_figheight() + 1.2 * tallest / figure.dpi)
+        figure.draw_without_rendering()  # the layout settles step by step
 
 
 def _numbers(axes: Axes, scale: Scale, which: str) -> None:

@@ -325,8 +325,11 @@ def test_tpe_finds_more_than_chance(tmp_path: Path) -> None:
     ("about", "told"),
     [
         ({"sampler": "cmaes"}, "say one of tpe, random"),
-        ({"n_trials": 0}, "must be 1 or more"),
-        ({"n_jobs": 0}, "must be 1 or more"),
+        ({"n_trials": 0}, "n_trials=0 is no number of trials"),
+        ({"n_trials": "many"}, "n_trials=many is no number of trials"),
+        ({"n_jobs": 0}, "n_jobs=0 is no number"),
+        ({"n_startup_trials": -1}, "n_startup_trials=-1 is no number"),
+        ({"max_failed": 5}, "max_failed=5 is no share"),
         ({"params": {}}, "varies nothing"),
         ({"storage": "nowhere"}, "nowhere cannot be opened"),
     ],

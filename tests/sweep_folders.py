@@ -45,7 +45,8 @@ def write(folder: Path, runs: Iterable[Fake], jobs: bool = True) -> Path:
     listed = []
     for num, run in enumerate(runs):
         words = [f"{key}={value}" for key, value in run.settings.items()]
-        name = run.name or (",".join(word.split(".")[-1].replace("/", "_") for word in words) if jobs else str(num))
+        short = (f"{key.replace('/', '.').split('.')[-1]}={value}" for key, value in run.settings.items())
+        name = run.name or (",".join(short) if jobs else str(num))
         job = {"num": num, "name": name, "overrides": words, "state": run.state, "why": run.why, "max_steps": 300}
         listed.append(job)
         if run.state != "waiting":
