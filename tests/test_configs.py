@@ -10,20 +10,26 @@ import hydra
 import pytest
 import torch
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import RunMode
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 from torch.optim.lr_scheduler import LRScheduler
 
-from genoseq import build
+from genoseq import build, resolvers
 from genoseq.data.datamodule import GenomeData
 from genoseq.data.sources import named_genome, named_genomes
 from genoseq.data.tokenizer import CharTokenizer, KmerTokenizer
+from genoseq.launch import plugins
 from genoseq.paths import conf_dir
 
+resolvers.register()
 CONF = conf_dir()
 FILES = Path(__file__).parent / "data" / "files"
-ROOTS = {"train.yaml", "evaluate.yaml"}
+ROOTS = {"train.yaml", "evaluate.yaml", "sweep.yaml"}
 NOT_COMPOSED = "genome"  # read by name, not by Hydra
 
 # What an option needs on the small genome below.
@@ -78,8 +84,7 @@ def checked(cfg: DictConfig) -> DictConfig:
 
 
 def override(group: str, option: str) -> list[str]:
-    word = f"+{group}={option}" if group in ("sweep",) else f"{group}={option}"
-    return [word, *NEEDS.get(group, {}).get(option, ())]
+    return [f"{group}={option}", *NEEDS.get(group, {}).get(option, ())]
 
 
 def build_all(cfg: DictConfig, *, trainer: bool) -> None:
@@ -114,9 +119,49 @@ def test_each_option_composes_and_builds(group: str, option: str) -> None:
     cfg = compose(*override(group, option), root="train" if group != "hydra" else "evaluate")
     if group == "hydra":
         return  # composed, and used by every other case
+    if group.startswith("hydra/"):
+        return  # test_plugins_take_their_configs builds them
     checked(cfg)
     runs_here = cfg.trainer.accelerator in ("cpu", "auto") and cfg.trainer.strategy == "auto"
     build_all(cfg, trainer=runs_here)
+
+
+@pytest.mark.parametrize(("kind", "option"), [(g, o) for g, o in EACH if g.startswith("hydra/")])
+def test_plugins_take_their_configs(kind: str, option: str) -> None:
+    plugins.register()
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = hydra.compose("train", [f"{kind}={option}"], return_hydra_config=True)
+    node = OmegaConf.to_container(OmegaConf.select(cfg, kind.replace("/", ".")), resolve=True)
+    assert isinstance(node, dict)
+    built = Plugins.instance().class_name_to_class[node.pop("_target_")](**node)
+    assert isinstance(built, Launcher if kind == "hydra/launcher" else Sweeper)
+
+
+@pytest.mark.parametrize("option", options("sweep"))
+def test_sweeps_run_by_themselves_and_their_jobs_do_not(option: str) -> None:
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        swept = hydra.compose("train", [f"sweep={option}"], return_hydra_config=True)
+        job = hydra.compose("train", [f"sweep={option}", "hydra.mode=RUN"], return_hydra_config=True)
+    assert (swept.hydra.mode, job.hydra.mode) == (RunMode.MULTIRUN, RunMode.RUN)
+    assert swept.hydra.launcher._target_.endswith("LocalPool")
+
+
+def test_the_report_s_values_are_swept() -> None:
+    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
+        cfg = hydra.compose("train", ["sweep=report"], return_hydra_config=True)
+    assert dict(cfg.hydra.sweeper.params) == {
+        "data.seq_len": "10,50,100,200",
+        "optimizer.lr": "0.1,0.01,0.001",
+        "model.embed_dim": "32,128,512",
+    }
+
+
+@pytest.mark.parametrize("seq_len", [10, 50, 100, 200])
+def test_a_sweep_over_windows_reads_as_many_tokens_each(seq_len: int) -> None:
+    cfg = checked(compose("experiment=sweep", f"data.seq_len={seq_len}"))
+    read = cfg.trainer.max_steps * cfg.data.batch_size * seq_len
+    assert cfg.scheduler.total_steps == cfg.trainer.max_steps
+    assert abs(read - cfg.tokens) <= cfg.data.batch_size * seq_len / 2
 
 
 @pytest.mark.parametrize(("model", "data", "split"), product(options("model"), ("char", "kmer"), options("data/split")))
@@ -145,7 +190,7 @@ def test_each_named_genome(name: str) -> None:
 def test_evaluate_composes() -> None:
     cfg = compose("ckpt=best.ckpt", root="evaluate")
     checked(cfg)
-    assert set(cfg) == {"ckpt", "data", "trainer", "baseline"}
+    assert set(cfg) == {"ckpt", "data", "trainer", "baseline", "sweep"}
     assert OmegaConf.missing_keys(compose(root="evaluate")) == {"ckpt"}
 
 

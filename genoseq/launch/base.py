@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from genoseq.errors import UserError, fail
 from genoseq.launch.devices import processes
 from genoseq.launch.end import finish
-from genoseq.launch.jobs import Job, check_same, command, task_module
+from genoseq.launch.jobs import Job, check_same, command, cost, task_module
 from genoseq.launch.naming import run_name, varied_keys
 from genoseq.launch.record import Record, lock
 from genoseq.overrides import quoted
@@ -91,6 +91,7 @@ class JobLauncher(Launcher):
             command(self.config, module, overrides, folder, num),
             devices=processes(trainer, 1),
             max_steps=trainer.get("max_steps"),
+            cost=cost(config),
         )
         check_same(job)
         job.state = "done" if job.finished else "waiting"

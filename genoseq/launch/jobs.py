@@ -39,6 +39,8 @@ class Job:
         Devices (on the CPU: processes) that it asks for.
     max_steps : int or None
         Optimizer steps it will take.
+    cost : float
+        How long it will take beside the others, in any unit.
     state : str
         ``waiting``, ``running``, ``done``, ``failed`` or ``stopped``.
     why : str or None
@@ -58,6 +60,7 @@ class Job:
     command: list[str] = field(default_factory=list)
     devices: int = 1
     max_steps: int | None = None
+    cost: float = 0.0
     state: str = "waiting"
     why: str | None = None
     attempts: int = 0
@@ -103,6 +106,16 @@ def _remove(path: Path) -> None:
         path.rmdir()
     else:
         path.unlink(missing_ok=True)
+
+
+def cost(config: DictConfig) -> float:
+    """Return about how many multiplications a training config asks for; 0 where it does not say."""
+    try:
+        embed, hidden, layers = (int(config.model.get(key, 1)) for key in ("embed_dim", "hidden_size", "num_layers"))
+        tokens = float(config.trainer.max_steps * config.data.batch_size * config.data.seq_len)
+    except (AttributeError, KeyError, TypeError, ValueError):  # no training, or a job's mistake
+        return 0.0
+    return tokens * 4 * hidden * (embed + hidden * (2 * layers - 1))
 
 
 def task_module(task: Any) -> str:

@@ -63,8 +63,8 @@ class Pool:
         self._asked = False
 
     def run(self, jobs: Iterable[Job]) -> None:
-        """Run every job; return when none is left, or, after a signal, when those that ran have ended."""
-        self._waiting.extend(jobs)
+        """Run every job, the longest first; return when none is left, or, after a signal, when those that ran have."""
+        self._waiting.extend(sorted(jobs, key=lambda job: -job.cost))  # short ones at the end leave no device idle
         with ExitStack() as stack:
             stack.callback(self._kill)  # whatever happens here, no job outlives it
             stack.enter_context(self._signals_taken())

@@ -298,24 +298,16 @@ def test_seeds_spread_over_the_space(tmp_path: Path) -> None:
     assert gap < 1.63 / math.sqrt(200)  # Kolmogorov and Smirnov's, at 1 %
 
 
-def test_tpe_finds_more_than_chance(tmp_path: Path) -> None:
-    noise = 0.02
+def test_tpe_looks_where_it_is_good(tmp_path: Path) -> None:
+    # the proposals after the random ones, not the best of all: along one axis the best of 25 draws is near anyway
+    def typical(sampler: str, seed: int) -> float:
+        noise = np.random.default_rng(seed)
+        launcher = Fake(lambda words, num: quadratic(words, num) + 0.02 * float(noise.normal()))
+        about = {"n_trials": 25, "n_startup_trials": 8, "storage": "sqlite:///:memory:"}
+        make(tmp_path, launcher, sampler=sampler, seed=seed, **about).sweep([])
+        return statistics.median(quadratic(settings(words), num) for num, words in launcher.jobs[8:])
 
-    def best(sampler: str, seed: int) -> float:
-        rng = np.random.default_rng(seed)
-        launcher = Fake(lambda words, num: quadratic(words, num) + noise * float(rng.normal()))
-        make(
-            tmp_path / f"{sampler}{seed}",
-            launcher,
-            n_trials=30,
-            sampler=sampler,
-            seed=seed,
-            storage="sqlite:///:memory:",
-        ).sweep([])
-        return min(quadratic(settings(words), num) for num, words in launcher.jobs)
-
-    found = {sampler: [best(sampler, seed) for seed in range(8)] for sampler in ("tpe", "random")}
-    assert statistics.median(found["tpe"]) < statistics.median(found["random"])
+    assert all(typical("tpe", seed) < typical("random", seed) for seed in range(4))
 
 
 # ---- mistakes -------------------------------------------------------------------------------------------------------
