@@ -6,7 +6,7 @@ ARGS ?=
 DONE := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install train evaluate test test-fast lint format types tensorboard bench wheel check clean
+.PHONY: help install train evaluate sweep study-sweep test test-fast lint format tensorboard bench wheel check clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,17 @@ train: $(DONE) ## the main job on the bundled genome, about 3 minutes on 2 cores
 evaluate: $(DONE) ## a checkpoint on its test part or another genome (ARGS="ckpt=... data.genome=...")
 	$(BIN)/python -m genoseq.evaluate $(ARGS)
 
+sweep: $(DONE) ## a sweep's table and picture (ARGS="dir=outputs/sweeps/...")
+	$(BIN)/python -m genoseq.sweep $(ARGS)
+
+# what a study leaves in its folder under experiments/ is what the command wrote
+STUDY := outputs/study-sweep
+study-sweep: $(DONE) ## experiments/sweep: 36 runs, then two more seeds of the best five (half an hour on 2 cores)
+	$(BIN)/python -m genoseq.train experiment=sweep sweep=report sweep.dir=$(STUDY) $(ARGS)
+	$(BIN)/python -m genoseq.train sweep=again sweep.dir=$(STUDY) $(ARGS)
+	cp $(STUDY)/sweep.csv experiments/sweep/results.csv
+	cp $(STUDY)/sweep.png experiments/sweep/sweep.png
+
 test: $(DONE) ## every test
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)
 
@@ -44,7 +55,8 @@ format: $(DONE) ## mend style and formatting
 tensorboard: $(DONE) ## the curves of every run under outputs/
 	$(BIN)/tensorboard --logdir outputs
 
-bench: $(DONE) ## peak memory a base (needs the klebsiella genome: GENOSEQ_GENOME_DIR or the network)
+bench: $(DONE) ## how well sweeps fill devices; peak memory a base (needs klebsiella: GENOSEQ_GENOME_DIR or the network)
+	$(BIN)/python -m benchmarks.launcher
 	$(BIN)/python -m benchmarks.memory
 
 wheel: $(DONE) ## build the wheel into dist/
