@@ -21,9 +21,7 @@ _WAIT = 0.5  # seconds that a look at the tasks takes at most
 
 
 def _ray() -> Any:
-    # one machine's own Ray, which ends with the sweep, needs neither an account of its users nor a token
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_AUTH_MODE", "disabled")
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # read when Ray is imported or started
     try:
         import ray
     except ImportError:
@@ -138,6 +136,8 @@ class RayCluster(RemoteLauncher):
 
     def _connected(self) -> Any:
         """Return Ray, joined or started once; it stays up between a sweeper's batches and ends with this process."""
+        if self._address is None:
+            os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # nobody else is to reach it, and it ends with the sweep
         ray = _ray()
         if ray.is_initialized():
             return ray
