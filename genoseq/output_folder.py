@@ -12,6 +12,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
 
 from genoseq.errors import fail
+from genoseq.overrides import settings_of
 from genoseq.process import main_process
 
 
@@ -19,6 +20,11 @@ def sweep_folder() -> Path | None:
     """Return the folder of the sweep that this run is a job of, None outside a sweep."""
     hydra = HydraConfig.get()
     return None if OmegaConf.is_missing(hydra.job, "num") else Path(hydra.sweep.dir)
+
+
+def sweep_settings() -> dict[str, str] | None:
+    """Return what the command of a sweep's job says, by override key, None outside a sweep."""
+    return None if sweep_folder() is None else settings_of(HydraConfig.get().overrides.task)
 
 
 class OutputFolder(Callback):

@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from pathlib import Path
+
+_OWN = ("ckpt", "sweep.dir")  # where a run is and what it goes on from is not what it is
+
+
+def settings_of(overrides: Iterable[str]) -> dict[str, str]:
+    """Return overrides by key, the values as they stand; without the places that are a run's own."""
+    pairs = (text.lstrip("+~").partition("=") for text in overrides)
+    return {key: value for key, _, value in pairs if key not in _OWN and not re.match(r"hydra[./]", key)}
 
 
 def quoted(value: str) -> str:

@@ -1,4 +1,4 @@
-"""``python -m genoseq.study name=… dir=…``: the table and the figure of a study under ``experiments/``, from its runs."""
+"""``python -m genoseq.study name=… dir=…``: table and figure of a study under ``experiments/``, from its runs."""
 
 from __future__ import annotations
 

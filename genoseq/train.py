@@ -11,7 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from genoseq.cli import verb
-from genoseq.output_folder import sweep_folder
+from genoseq.output_folder import sweep_folder, sweep_settings
 from genoseq.process import hand_back_memory, main_process
 
 if TYPE_CHECKING:
@@ -43,7 +43,7 @@ def main(cfg: DictConfig) -> float | None:
     trainer = build.build_trainer(cfg, folder, build.build_loggers(cfg, folder, step))
     if trainer.is_global_zero:
         config = build.plain(cfg)
-        tensorboard.open_page(trainer, config, OmegaConf.to_yaml(cfg, resolve=True))
+        tensorboard.open_page(trainer, config, OmegaConf.to_yaml(cfg, resolve=True), sweep_settings())
         tensorboard.draw_lines(
             trainer, level_lines(data, opponents, "val"), step or 0, trainer.max_steps, sweep_folder()
         )

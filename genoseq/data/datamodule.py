@@ -11,6 +11,7 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from genoseq.data.batch import Batch, Gather
+from genoseq.data.excerpt import excerpt
 from genoseq.data.genome import Genome
 from genoseq.data.intervals import bases, usable
 from genoseq.data.loading import StepsFrom, StreamChunks, TrainingSteps
@@ -53,6 +54,8 @@ class GenomeData(LightningDataModule):
         Separate windows scored at most.
     genome_dir, cache_dir : str or None
         Folders in which named genomes and downloads are looked for.
+    bases : int or None
+        Read the genome's first so many bases only; None = all.
     """
 
     def __init__(
@@ -74,10 +77,12 @@ class GenomeData(LightningDataModule):
         eval_windows: int = 4096,
         genome_dir: str | None = None,
         cache_dir: str | None = None,
+        bases: int | None = None,
     ) -> None:
         super().__init__()
         sizes = {"seq_len": seq_len, "batch_size": batch_size, "k": k, "stride": stride}
         sizes |= {"eval_rows": eval_rows, "eval_chunk": eval_chunk, "eval_windows": eval_windows}
+        sizes |= {} if bases is None else {"bases": bases}
         for name, value in sizes.items():
             if not isinstance(value, int) or value < 1:
                 raise UserError(f"data.{name}={value} is not a size: give a whole number, 1 or more")
@@ -92,7 +97,7 @@ class GenomeData(LightningDataModule):
         self.reverse_complement, self.carry_tokens, self.carry_state = reverse_complement, carry_tokens, carry_state
         self.eval_rows, self.eval_chunk, self.eval_warmup = eval_rows, eval_chunk, eval_warmup
         self.eval_windows = eval_windows
-        self.genome_dir, self.cache_dir = genome_dir, cache_dir
+        self.genome_dir, self.cache_dir, self.bases = genome_dir, cache_dir, bases
         self.span = self.vocabulary.span(seq_len)
         self._genome: Genome | None = None
         self._parts: Parts | None = None
@@ -102,7 +107,8 @@ class GenomeData(LightningDataModule):
     def genome(self) -> Genome:
         """The genome, read on first use."""
         if self._genome is None:
-            self._genome = load_genome(self.spec, genome_dir=self.genome_dir, cache_dir=self.cache_dir)
+            whole = load_genome(self.spec, genome_dir=self.genome_dir, cache_dir=self.cache_dir)
+            self._genome = whole if self.bases is None else excerpt(whole, self.bases)
             longest = max(self._genome.records, key=lambda record: record.length)
             if longest.length < self.span:
                 raise UserError(
@@ -120,7 +126,9 @@ class GenomeData(LightningDataModule):
         return self._parts
 
     def test_on_all(self) -> None:
-        """Make the whole genome the test part, for weights that were trained on another."""
+        """Make the whole genome the test part, for weights that were trained on another (or on an excerpt of one)."""
+        if self.bases is not None:
+            self.bases = self._genome = None
         whole = usable(self.genome, self.split.unknown_run)
         shortest = self.vocabulary.span(1) if self.carry_state else self.span
         fits = whole[:, 1] - whole[:, 0] >= shortest

@@ -15,7 +15,7 @@ from omegaconf import DictConfig
 
 from genoseq.errors import UserError, fail
 from genoseq.launch.base import JobLauncher
-from genoseq.launch.naming import settings_of
+from genoseq.overrides import settings_of
 from genoseq.report.sweep import Group, fold
 from genoseq.report.sweep_read import collect
 

@@ -13,8 +13,7 @@ import yaml
 from omegaconf import DictConfig
 
 from genoseq.errors import UserError
-from genoseq.launch.naming import settings_of
-from genoseq.overrides import quoted
+from genoseq.overrides import quoted, settings_of
 
 RESULTS = ("result.json", "evaluation.json")
 LOG = "output.log"

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
+from genoseq.overrides import settings_of
 from genoseq.report.names import short_names
 
 _LONGEST = 150  # letters; file systems take 255 bytes
-_OWN = ("ckpt", "sweep.dir")  # where a run is and what it goes on from is not what it is
 
 
 def varied_keys(config: DictConfig) -> list[str]:
@@ -27,12 +27,6 @@ def varied_keys(config: DictConfig) -> list[str]:
         else:  # the command's one value takes the place of a sweeper's many
             varied.pop(key, None)
     return list(varied)
-
-
-def settings_of(overrides: Iterable[str]) -> dict[str, str]:
-    """Return overrides by key, the values as they stand; without the places that are a run's own."""
-    pairs = (text.lstrip("+~").partition("=") for text in overrides)
-    return {key: value for key, _, value in pairs if key not in _OWN and not re.match(r"hydra[./]", key)}
 
 
 def run_name(overrides: Sequence[str], varied: Sequence[str]) -> str:

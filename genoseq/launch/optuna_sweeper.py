@@ -23,8 +23,8 @@ from omegaconf import DictConfig, OmegaConf
 
 from genoseq.errors import UserError, fail
 from genoseq.launch.end import finish
+from genoseq.launch.optuna_study import begun, complete, finished, open_study, quiet_optuna
 from genoseq.launch.space import Space, read_space
-from genoseq.launch.study import begun, complete, finished, open_study, quiet_optuna
 
 if TYPE_CHECKING:
     from optuna import Study, Trial

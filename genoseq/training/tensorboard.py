@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +35,20 @@ def _boards(trainer: Trainer) -> list[TensorBoardLogger]:
     return [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
 
 
-def open_page(trainer: Trainer, config: dict[str, Any], text: str) -> None:
-    """Write the config as text and register the run with the HParams tab, before the first curve."""
+def open_page(trainer: Trainer, config: dict[str, Any], text: str, told: Mapping[str, str] | None = None) -> None:
+    """Write the config as text and register the run with the HParams tab, before the first curve.
+
+    Parameters
+    ----------
+    told : mapping, optional
+        A sweep's job: what its command says, by override key. The tab then shows this only: it has a column for each
+        setting, and fifty that are the same in every run hide the few that differ.
+    """
+    settings = flatten({group: config[group] for group in GROUPS})
+    settings = {name: value for name, value in settings.items() if not name.startswith("data.eval_")}
+    if told:
+        settings = {name: settings.get(name, value) for name, value in told.items()}
     for board in _boards(trainer):
-        settings = flatten({group: config[group] for group in GROUPS})
-        settings = {name: value for name, value in settings.items() if not name.startswith("data.eval_")}
         board.log_hyperparams(settings, {f"hp/{name}": math.nan for name in FINAL})
         indented = "\n".join("    " + line for line in text.splitlines())
         board.experiment.add_text("config", indented)

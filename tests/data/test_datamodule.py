@@ -1,3 +1,4 @@
+import hashlib
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -8,7 +9,7 @@ import torch
 from genoseq.data.datamodule import GenomeData
 from genoseq.data.loading import StepsFrom, StreamChunks, TrainingSteps
 from genoseq.data.sampler import Streams, carry_streams
-from genoseq.data.split import ContiguousSplit, RandomWindowsSplit
+from genoseq.data.split import STAGES, ContiguousSplit, RandomWindowsSplit
 from genoseq.data.tokenizer import CharTokenizer, KmerTokenizer
 from genoseq.errors import UserError
 
@@ -203,6 +204,8 @@ def test_a_genome_shorter_than_a_window_is_named(fasta):
         ({"eval_chunk": 0}, "data.eval_chunk=0"),
         ({"eval_windows": 0}, "data.eval_windows=0"),
         ({"eval_warmup": -1}, "data.eval_warmup=-1"),
+        ({"bases": 0}, "data.bases=0"),
+        ({"bases": 1e5}, "data.bases=100000.0"),
     ],
 )
 def test_sizes_that_cannot_be(fasta, options, says):
@@ -214,3 +217,32 @@ def test_sizes_that_cannot_be(fasta, options, says):
 def test_a_run_without_an_end_is_refused(make_data):
     with pytest.raises(UserError, match=r"trainer\.max_steps=-1"):
         make_data(max_steps=-1).train_dataloader()
+
+
+@pytest.mark.parametrize(
+    ("bases", "records"), [(900, [("a", 900)]), (4000, [("a", 4000)]), (4321, [("a", 4000), ("b", 321)])]
+)
+def test_an_excerpt_is_the_genomes_first_bases(make_data, text, bases, records):
+    data, whole = make_data(bases=bases), "".join(text.values())
+    genome = data.genome
+    assert len(genome) == bases
+    assert genome.letters() == whole[:bases]
+    assert [(record.name, record.length) for record in genome.records] == records
+    assert genome.name == f"two[0:{bases}]"
+    assert genome.sha256 == hashlib.sha256(whole[:bases].encode()).hexdigest() != make_data().genome.sha256
+    assert genome.unknown == ({"N": whole[:bases].count("N")} if bases > 3100 else {})
+    assert max(data.parts.of(stage).max() for stage in STAGES) <= bases
+
+
+def test_an_excerpt_is_no_longer_than_the_genome(fasta, make_data):
+    assert len(make_data(bases=5500).genome) == 5500
+    with pytest.raises(UserError, match=r"data\.bases=5,501 is more than the 5,500 bases of genome 'two'"):
+        _ = GenomeData(fasta, CharTokenizer(), ContiguousSplit(), bases=5501).genome
+
+
+def test_testing_on_all_is_not_on_an_excerpt(fasta):
+    data = GenomeData(fasta, CharTokenizer(), ContiguousSplit(), bases=900)
+    assert len(data.genome) == 900
+    data.test_on_all()
+    assert len(data.genome) == 5500
+    assert data.parts.test.max() == 5500

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from omegaconf import DictConfig, OmegaConf
 
-from genoseq.launch.naming import run_name, settings_of, varied_keys
+from genoseq.launch.naming import run_name, varied_keys
+from genoseq.overrides import settings_of
 
 
 def config(task: list[str], params: dict[str, str] | None = None) -> DictConfig:

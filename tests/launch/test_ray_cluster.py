@@ -1,5 +1,6 @@
 """Ray places jobs: no device is given twice, a lost worker is one failed job, a stop saves."""
 
+import itertools
 import json
 import os
 import signal
@@ -76,7 +77,7 @@ def test_no_gpu_is_given_to_two_jobs_at_once(ray: None, tmp_path: Path, monkeypa
     assert {result(job)["threads"] for job in jobs} == {"2"}
     for gpu in "01":
         turns = sorted((r["began"], r["ended"]) for r in map(result, jobs) if r["gpu"] == gpu)
-        assert turns and all(before[1] <= after[0] for before, after in zip(turns, turns[1:], strict=False))
+        assert turns and all(before[1] <= after[0] for before, after in itertools.pairwise(turns))
     assert {r["gpu"] for r in map(result, jobs)} == {"0", "1"}
     assert all(job.device.endswith(f"gpu {result(job)['gpu']}") and job.seconds > 0.4 for job in jobs)
     assert [job["state"] for job in read_record(tmp_path)] == ["done"] * 6

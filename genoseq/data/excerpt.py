@@ -1,0 +1,45 @@
+"""The beginning of a genome, for runs that are to be short."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+
+from genoseq.data.genome import UNKNOWN, Genome
+from genoseq.errors import UserError
+
+
+def excerpt(genome: Genome, bases: int) -> Genome:
+    """Return the first `bases` bases of a genome, the last record cut short.
+
+    Parameters
+    ----------
+    genome : Genome
+    bases : int
+        At least 1, at most the genome's.
+
+    Returns
+    -------
+    Genome
+        Named ``NAME[0:BASES]``. Its SHA-256 is that of its own letters, an unknown one as N.
+
+    Raises
+    ------
+    UserError
+        If the genome is shorter.
+    """
+    if bases > len(genome):
+        raise UserError(
+            f"data.bases={bases:,} is more than the {len(genome):,} bases of genome '{genome.name}' ({genome.source}); "
+            "give fewer, or null for all"
+        )
+    codes = genome.codes[:bases].clone()  # a slice would keep the whole genome in memory
+    unknown = int((codes == UNKNOWN).sum())
+    return replace(
+        genome,
+        name=f"{genome.name}[0:{bases}]",
+        codes=codes,
+        records=tuple(replace(r, length=min(r.length, bases - r.start)) for r in genome.records if r.start < bases),
+        sha256=hashlib.sha256(genome.letters(0, bases).encode()).hexdigest(),
+        unknown={"N": unknown} if unknown else {},
+    )
