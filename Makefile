@@ -29,13 +29,19 @@ evaluate: $(DONE) ## a checkpoint on its test part or another genome (ARGS="ckpt
 sweep: $(DONE) ## a sweep's table and picture (ARGS="dir=outputs/sweeps/...")
 	$(BIN)/python -m genoseq.sweep $(ARGS)
 
-# what a study leaves in its folder under experiments/ is what the command wrote
-STUDY := outputs/study-sweep
+# A study: its runs, then what they leave in its folder under experiments/. QUICK=1: toy sizes, outputs/ only.
+TOY := model.embed_dim=4 model.hidden_size=8 data.batch_size=8 baseline=true trainer=cpu
 study-sweep: $(DONE) ## experiments/sweep: 36 runs, then two more seeds of the best five (half an hour on 2 cores)
-	$(BIN)/python -m genoseq.train experiment=sweep sweep=report sweep.dir=$(STUDY) $(ARGS)
-	$(BIN)/python -m genoseq.train sweep=again sweep.dir=$(STUDY) $(ARGS)
-	cp $(STUDY)/sweep.csv experiments/sweep/results.csv
-	cp $(STUDY)/sweep.png experiments/sweep/sweep.png
+ifdef QUICK
+	$(BIN)/python -m genoseq.train experiment=sweep sweep=report sweep.dir=outputs/quick-sweep $(TOY) tokens=2000 \
+		data.genome=tests/data/files/hpylori_start.txt 'optimizer.lr=0.01' 'data.seq_len=10,50' 'model.embed_dim=4,8'
+	$(BIN)/python -m genoseq.train sweep=again sweep.dir=outputs/quick-sweep hydra.sweeper.best=1
+else
+	$(BIN)/python -m genoseq.train experiment=sweep sweep=report sweep.dir=outputs/study-sweep $(ARGS)
+	$(BIN)/python -m genoseq.train sweep=again sweep.dir=outputs/study-sweep $(ARGS)
+	cp outputs/study-sweep/sweep.csv experiments/sweep/results.csv
+	cp outputs/study-sweep/sweep.png experiments/sweep/sweep.png
+endif
 
 test: $(DONE) ## every test
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)

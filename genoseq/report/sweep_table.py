@@ -75,35 +75,40 @@ def _mean(stat: Stat, form: str, dash: str, scale: float = 1.0) -> str:
 
 def _ranking(sweep: Sweep, groups: Sequence[Group], console: Console) -> Table:
     """Return the best settings, and under them what they must beat; a column a parameter if there is room for it."""
-    table = _ranked(sweep, groups, console, list(sweep.parameters))
     wide = console.options.update(max_width=10_000)
-    fits = sweep.parameters and Measurement.get(console, wide, table).maximum <= console.width
-    return table if fits else _ranked(sweep, groups, console, [])
+    for keys in ([list(sweep.parameters)] if sweep.parameters else []) + [[]]:
+        for timed in (True, False):
+            table = _ranked(sweep, groups, console, keys, timed)
+            needs = Measurement.get(console, wide, table)
+            if needs.maximum <= console.width:
+                return table
+    return table
 
 
-def _ranked(sweep: Sweep, groups: Sequence[Group], console: Console, keys: Sequence[str]) -> Table:
+def _ranked(sweep: Sweep, groups: Sequence[Group], console: Console, keys: Sequence[str], timed: bool) -> Table:
     dash = "-" if console.options.ascii_only else "–"
     repeated = max(group.seeds for group in groups) > 1
     names = short_names(sweep.parameters)
     what = [names[key] for key in keys] or ["setting"]
-    heads = [*(["seeds"] if repeated else []), "val\nbits/base", "test\nbits/base", "test\naccuracy (%)", "seconds"]
+    heads = [*(["seeds"] if repeated else []), "val\nbits/base", "test\nbits/base", "test\naccuracy (%)"]
+    heads += ["seconds"] if timed else []
     table = _table("", *what, *heads, left=2 if not keys else 1)
     shown_groups = groups[:SHOWN]
     for rank, group in enumerate(shown_groups, start=1):
         known = group.val.mean is not None
         cells = [str(rank) if known else dash]
-        cells += [shown(group.settings[key]) for key in keys] or [setting(group.settings)]
+        cells += [shown(group.settings[key]) for key in keys] or [setting(group.settings).replace(", ", ",\n")]
         cells += [f"{group.val.n}/{group.seeds}"] if repeated else []
         error = "" if group.val.se is None else f" ± {group.val.se:.4f}"
         cells += [_mean(group.val, "{:.4f}", dash) + error if known else _state(group)]
         cells += [_mean(group.test, "{:.4f}", dash), _mean(group.accuracy, "{:.2f}", dash, 100)]
-        cells += [_mean(group.seconds, "{:,.0f}", dash)]
+        cells += [_mean(group.seconds, "{:,.0f}", dash)] if timed else []
         style = "bold" if rank == 1 and known else ""
         table.add_row(*map(Text, cells), style=style, end_section=group is shown_groups[-1])
     for level in levels(sweep):
         accuracy = dash if level.accuracy is None else f"{100 * level.accuracy:.2f}"
         blank = [""] * (len(what) - 1 + repeated + 1)
-        table.add_row(*map(Text, ["", level.label, *blank, f"{level.bits:.4f}", accuracy, ""]))
+        table.add_row(*map(Text, ["", level.label, *blank, f"{level.bits:.4f}", accuracy, ""][: len(table.columns)]))
     return table
 
 

@@ -88,17 +88,24 @@ def how_sure(groups: Sequence[Group]) -> str | None:
     if max(group.seeds for group in groups) == 1:
         return (
             f"How sure: best and second differ by {gap:.4f} bits per base, and with one seed each nothing tells such a "
-            "difference from luck; repeat the best settings with seed=0,1,2."
+            "difference from luck; sweep=again repeats the best settings with other seeds."
         )
     if one.se is None or two.se is None:
         return "How sure: best or second has fewer than two finished seeds, which cannot tell a difference from luck."
     both = math.hypot(one.se, two.se)
-    told = "clearly apart" if gap > 2 * both else "not to be told apart"
-    than = "more than" if gap > 2 * both else "no more than"
+    needed = t_quantile(one.n + two.n - 2)
+    apart = gap > needed * both
+    told = "are clearly apart" if apart else "cannot be told apart"
     return (
-        f"How sure: best and second are {told}: they differ by {gap:.4f} bits per base, {than} twice their "
-        f"combined standard error ({both:.4f}; {one.n} and {two.n} seeds)."
+        f"How sure: best and second {told}: they differ by {gap:.4f} bits per base, {'more' if apart else 'not more'} "
+        f"than {needed:.1f} times their combined standard error ({both:.4f}; {one.n} and {two.n} seeds)."
     )
+
+
+def t_quantile(df: int) -> float:
+    """Return Student's t that 95 % of differences by luck stay below, for a few degrees of freedom (two-sided)."""
+    table = (math.inf, 12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23)
+    return table[df] if df < len(table) else 2.2
 
 
 def cautions(sweep: Sweep) -> list[str]:
