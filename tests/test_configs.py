@@ -27,9 +27,10 @@ from genoseq.launch import plugins
 from genoseq.paths import conf_dir
 
 resolvers.register()
+plugins.register()
 CONF = conf_dir()
 FILES = Path(__file__).parent / "data" / "files"
-ROOTS = {"train.yaml", "evaluate.yaml", "sweep.yaml"}
+ROOTS = {"train.yaml", "evaluate.yaml", "sweep.yaml", "study.yaml"}
 NOT_COMPOSED = "genome"  # read by name, not by Hydra
 
 # What an option needs on the small genome below.

@@ -65,7 +65,12 @@ class Child:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        """End what still runs: other ranks of a command whose first process is gone, or all after an error here."""
+        """End what still runs: other ranks of a command whose first process is gone, or all after an error here.
+
+        If this process is told to exit (Ray does so to its workers) the kernel tells the child, and it saves.
+        """
+        if kind is not None and not issubclass(kind, Exception):
+            return
         self._send(signal.SIGKILL)
         self._process.wait()
 

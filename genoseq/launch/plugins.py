@@ -11,7 +11,8 @@ from genoseq.launch.again import AgainSweeper
 from genoseq.launch.local_pool import LocalPool
 from genoseq.launch.optuna_sweeper import OptunaSweeper
 from genoseq.launch.ray_cluster import RayCluster
-from genoseq.launch.submitit_slurm import SubmititLocal, SubmititSlurm
+from genoseq.launch.submitit_local import SubmititLocal
+from genoseq.launch.submitit_slurm import SubmititSlurm
 
 _PREFIX = "hydra_plugins.genoseq"  # Hydra takes a plug-in from a package of that name only
 _PLUGINS = (AgainSweeper, LocalPool, OptunaSweeper, RayCluster, SubmititLocal, SubmititSlurm)

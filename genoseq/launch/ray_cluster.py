@@ -138,6 +138,8 @@ class RayCluster(RemoteLauncher):
         """Return Ray, joined or started once; it stays up between a sweeper's batches and ends with this process."""
         if self._address is None:
             os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # nobody else is to reach it, and it ends with the sweep
+            # when this process is gone Ray ends its workers; what they started is told by the kernel, and saves
+            os.environ.setdefault("RAY_kill_child_processes_on_worker_exit", "0")
         ray = _ray()
         if ray.is_initialized():
             return ray

@@ -1,4 +1,4 @@
-"""Launchers that submit jobs to SLURM, or, to try that out, to this machine; imports submitit when a sweep begins."""
+"""A launcher that submits jobs to SLURM; imports submitit when a sweep begins."""
 
 from __future__ import annotations
 
@@ -36,7 +36,8 @@ class Shape:
     gpus: int
 
 
-def _submitit() -> Any:
+def submitit_package() -> Any:
+    """Return submitit, with the signal that its jobs are told by."""
     os.environ["SUBMITIT_PREEMPT_SIGNAL"] = PREEMPT
     try:
         import submitit
@@ -114,12 +115,13 @@ class SubmititSlurm(RemoteLauncher):
 
     def begin(self, jobs: Sequence[Job], configs: Sequence[DictConfig]) -> int:
         """Note what each job asks for."""
-        _submitit()
+        submitit_package()
         for job, config in zip(jobs, configs, strict=True):
-            self._shapes[job.name] = self._shape(config.get("trainer") or {})
+            self._shapes[job.name] = self.shape(config.get("trainer") or {})
         return min(len(jobs), self._array_parallelism)
 
-    def _shape(self, trainer: Any) -> Shape:
+    def shape(self, trainer: Any) -> Shape:
+        """Return what a job with this ``trainer`` node asks for."""
         asked, devices = processes(trainer, 0), self._devices_per_node
         if devices is None and str(trainer.get("devices")) in ("auto", "-1"):
             raise UserError(
@@ -144,7 +146,9 @@ class SubmititSlurm(RemoteLauncher):
             "setup": [f"export SUBMITIT_PREEMPT_SIGNAL={PREEMPT}", *self._setup],
             "additional_parameters": self._extra or None,
         }
-        executor = _submitit().AutoExecutor(self._place, cluster="slurm", slurm_max_num_timeout=self._max_num_timeout)
+        executor = submitit_package().AutoExecutor(
+            self.place, cluster="slurm", slurm_max_num_timeout=self._max_num_timeout
+        )
         executor.update_parameters(
             name="genoseq",
             nodes=shape.nodes,
@@ -158,7 +162,7 @@ class SubmititSlurm(RemoteLauncher):
         return executor
 
     @property
-    def _place(self) -> Path:
+    def place(self) -> Path:
         """Submitit's folder of a job, %j being the job's number."""
         return self.folder / ".submitit" / "%j"
 
@@ -179,14 +183,14 @@ class SubmititSlurm(RemoteLauncher):
             made = self._hand_over(executor, tasks) if tasks else []
             self._submitted |= {job.name: (job, one) for job, one in zip(new, made, strict=True)}
         ids = {name: [one.job_id, one.num_tasks] for name, (_, one) in self._submitted.items()}
-        write_atomic(self._place.with_name("jobs.json"), json.dumps(ids))
+        write_atomic(self.place.with_name("jobs.json"), json.dumps(ids))
 
     def _hand_over(self, executor: Any, tasks: Sequence[Task]) -> list[Any]:
         # a Ctrl-C in the terminal reaches the jobs through the stop file only: what is blocked is so in a child too
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             return list(executor.submit_array(tasks))
-        except (OSError, _submitit().core.utils.FailedJobError) as error:
+        except (OSError, submitit_package().core.utils.FailedJobError) as error:
             said = [line.strip() for line in str(error).splitlines() if line.strip()]
             raise UserError(f"sbatch did not take the jobs: {said[-1] if said else error!r}") from error
         finally:
@@ -195,15 +199,15 @@ class SubmititSlurm(RemoteLauncher):
     def left_in_queue(self) -> dict[str, Any]:
         """Return the jobs of this sweep that still wait or run, though the command that submitted them is gone."""
         try:
-            ids = json.loads(self._place.with_name("jobs.json").read_text(encoding="utf-8"))
+            ids = json.loads(self.place.with_name("jobs.json").read_text(encoding="utf-8"))
             listed = subprocess.check_output(
                 ["squeue", "--noheader", "--array", "--format=%i", f"--user={getpass.getuser()}"], text=True
             )
         except (OSError, ValueError, subprocess.CalledProcessError):
             return {}
         queue = set(listed.split())
-        kind = _submitit().SlurmJob
-        return {name: kind(self._place, i, list(range(tasks))) for name, (i, tasks) in ids.items() if i in queue}
+        kind = submitit_package().SlurmJob
+        return {name: kind(self.place, i, list(range(tasks))) for name, (i, tasks) in ids.items() if i in queue}
 
     def cancel_waiting(self) -> None:
         """Take the jobs out of the queue that have not begun; those that have end by the stop file."""
@@ -231,7 +235,7 @@ class SubmititSlurm(RemoteLauncher):
     def _outcome(self, job: Job, submitted: Any, stopping: bool) -> Ended:
         if stopping and not submitted.paths.result_pickle.exists():
             return Ended(job, None)  # cancelled; submitit would wait for the results of all its tasks
-        errors = _submitit().core.utils
+        errors = submitit_package().core.utils
         try:
             codes = submitted.results()
         except (errors.FailedJobError, errors.UncompletedJobError) as error:
@@ -246,58 +250,3 @@ class SubmititSlurm(RemoteLauncher):
     def withdraw(self) -> Sequence[Job]:
         """Return no job: each in the queue is followed until it has left it."""
         return []
-
-
-class SubmititLocal(SubmititSlurm):
-    """What `SubmititSlurm` does, with processes of this machine in place of SLURM's: for trying it out.
-
-    What only SLURM knows has no effect, and jobs side by side share the first GPUs.
-    """
-
-    def begin(self, jobs: Sequence[Job], configs: Sequence[DictConfig]) -> int:
-        """Note what each job asks for."""
-        self._waiting: list[Job] = []
-        return super().begin(jobs, configs)
-
-    def _shape(self, trainer: Any) -> Shape:
-        shape = super()._shape(trainer)
-        if shape.nodes > 1:
-            raise UserError(f"hydra/launcher=submitit_local has one node; trainer.num_nodes is {shape.nodes}")
-        return shape
-
-    def executor(self, shape: Shape) -> Any:
-        """Return submitit's executor for jobs of one shape."""
-        executor = _submitit().LocalExecutor(self._place, max_num_timeout=self._max_num_timeout)
-        executor.update_parameters(
-            tasks_per_node=shape.tasks,
-            gpus_per_node=shape.gpus,
-            timeout_min=self._timeout_min,
-            signal_delay_s=self._signal_delay_s,
-            setup=self._setup,
-        )
-        return executor
-
-    def submit(self, jobs: Sequence[Job]) -> None:
-        """Submit as many as may run at a time; submitit would start all at once."""
-        self._waiting += jobs
-        room = max(0, self._array_parallelism - len(self._submitted))
-        now, self._waiting = self._waiting[:room], self._waiting[room:]
-        if now:
-            super().submit(now)
-
-    def news(self) -> Iterator[Started | Ended]:
-        """Return which jobs started and which ended, and submit others in their place."""
-        yield from super().news()
-        self.submit([])
-
-    def withdraw(self) -> Sequence[Job]:
-        """Take back the jobs that were not submitted yet."""
-        back, self._waiting = self._waiting, []
-        return back
-
-    def left_in_queue(self) -> dict[str, Any]:
-        """Return none: there is no queue."""
-        return {}
-
-    def cancel_waiting(self) -> None:
-        """Do nothing: what was submitted has begun."""

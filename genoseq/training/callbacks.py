@@ -19,6 +19,9 @@ from torch.optim import Optimizer
 from genoseq.data.batch import Batch
 
 
+_TWICE = 1.0  # seconds; a launcher and a cluster's manager may both pass on one and the same signal
+
+
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Writes a checkpoint beside its place and moves it there, so that a killed run leaves a whole file."""
 
@@ -165,6 +168,7 @@ class GracefulStop(Callback):
 
     def __init__(self, dirpath: Path) -> None:
         self.signal: int | None = None
+        self._asked = 0.0
         self._last = Path(dirpath) / "last.ckpt"
         self._before: dict[int, Any] = {}
 
@@ -175,10 +179,13 @@ class GracefulStop(Callback):
                 self._before[number] = signal.signal(number, self._stop)
 
     def _stop(self, number: int, frame: Any) -> None:
+        now = time.monotonic()
         if self.signal is not None:
+            if now - self._asked < _TWICE:
+                return
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
-        self.signal = number
+        self.signal, self._asked = number, now
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Batch, batch_idx: int

@@ -133,15 +133,15 @@ def test_killed_stopped_and_resumed_gives_what_never_stopping_gives(tiny: tuple[
     assert launch(straight, tiny, *LONG, "hydra.launcher.n_jobs=2").returncode == 0
     command = [*line(tiny, *LONG, "hydra.launcher.n_jobs=2"), f"sweep.dir={folder}"]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        begun = [folder / name / "checkpoints" / "last.ckpt" for name in ("seq_len=16", "seq_len=32")]
+        begun = [folder / name / "checkpoints" / "last.ckpt" for name in ("seq_len=48", "seq_len=32")]
         wait_for(lambda: all(file.exists() for file in begun), process)
         pids = children(process.pid)
-        os.kill(pids["seq_len=16"], signal.SIGKILL)  # its place is taken by the third
-        wait_for(lambda: (folder / "seq_len=48" / "metrics.csv").exists(), process)
+        os.kill(pids["seq_len=48"], signal.SIGKILL)  # the longest began first; its place is taken by the third
+        wait_for(lambda: (folder / "seq_len=16" / "metrics.csv").exists(), process)
         process.send_signal(signal.SIGINT)
         out, _ = process.communicate(timeout=60)
     assert process.returncode == 130, out
-    assert states(folder)["seq_len=16"] == "failed" and "SIGKILL" in out
+    assert states(folder)["seq_len=48"] == "failed" and "SIGKILL" in out
     assert "Go on with: python -m genoseq.train -m" in out
     again = shlex.split(out.rsplit("Go on with: ", 1)[1].strip().splitlines()[0])
     resumed = subprocess.run([sys.executable, *again[1:]], capture_output=True, text=True, timeout=300)

@@ -17,7 +17,8 @@ from omegaconf import OmegaConf
 from genoseq.errors import UserError
 from genoseq.launch.jobs import Job
 from genoseq.launch.record import Record
-from genoseq.launch.submitit_slurm import Shape, SubmititLocal, SubmititSlurm
+from genoseq.launch.submitit_local import SubmititLocal
+from genoseq.launch.submitit_slurm import Shape, SubmititSlurm
 
 pytest.importorskip("submitit")
 pytestmark = pytest.mark.slow
@@ -103,16 +104,16 @@ def test_what_slurm_is_asked_for(slurm: Path, tmp_path: Path) -> None:
 
 
 def test_a_job_asks_for_what_its_trainer_says() -> None:
-    shape = SubmititSlurm()._shape
+    shape = SubmititSlurm().shape
     assert shape({"devices": 2, "num_nodes": 3, "accelerator": "gpu"}) == Shape(3, 2, 2)
     assert shape({"devices": 2, "accelerator": "cpu"}) == Shape(1, 2, 0)
-    assert SubmititSlurm(devices_per_node=8)._shape({"devices": "auto"}) == Shape(1, 8, 8)
+    assert SubmititSlurm(devices_per_node=8).shape({"devices": "auto"}) == Shape(1, 8, 8)
     with pytest.raises(UserError, match="devices_per_node"):
         shape({"devices": "auto"})
     with pytest.raises(UserError, match=r"devices_per_node=4 and trainer\.devices=2"):
-        SubmititSlurm(devices_per_node=4)._shape({"devices": 2})
+        SubmititSlurm(devices_per_node=4).shape({"devices": 2})
     with pytest.raises(UserError, match="one node"):
-        SubmititLocal()._shape({"devices": 2, "num_nodes": 2})
+        SubmititLocal().shape({"devices": 2, "num_nodes": 2})
 
 
 def test_an_array_of_jobs_one_of_them_failing(slurm: Path, tmp_path: Path) -> None:
