@@ -50,7 +50,9 @@ def test_the_second_ctrl_c_kills(tmp_path, monkeypatch):
     stop = GracefulStop(tmp_path)
     try:
         stop._stop(signal.SIGINT, None)
+        stop._stop(signal.SIGTERM, None)  # the same wish, told twice at once
         assert (stop.signal, killed) == (signal.SIGINT, [])
+        stop._asked -= 2
         stop._stop(signal.SIGINT, None)
         assert killed == [(os.getpid(), signal.SIGINT, signal.SIG_DFL)]
     finally:
