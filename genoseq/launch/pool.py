@@ -5,19 +5,17 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import threading
 import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
-from typing import Any
 
+from genoseq.launch import stop
 from genoseq.launch.devices import Slot
 from genoseq.launch.jobs import LOG, Job, reason
 
 POLL = 0.1  # seconds between looks at the processes
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass
@@ -40,11 +38,6 @@ class Pool:
         Told each job whose state has changed.
     tick : callable
         Called several times a second, for the display.
-
-    Attributes
-    ----------
-    signal : int or None
-        The signal that stopped the sweep.
     """
 
     def __init__(
@@ -58,16 +51,19 @@ class Pool:
         self._retries, self._changed, self._tick = retries, changed, tick
         self._running: list[_Running] = []
         self._waiting: deque[Job] = deque()
-        self.signal: int | None = None
-        self._received_now = 0
-        self._asked = False
+        self._signals = stop.Signals()
+
+    @property
+    def signal(self) -> int | None:
+        """The signal that stopped the sweep, if one did."""
+        return self._signals.number
 
     def run(self, jobs: Iterable[Job]) -> None:
         """Run every job, the longest first; return when none is left, or, after a signal, when those that ran have."""
         self._waiting.extend(sorted(jobs, key=lambda job: -job.cost))  # short ones at the end leave no device idle
         with ExitStack() as stack:
             stack.callback(self._kill)  # whatever happens here, no job outlives it
-            stack.enter_context(self._signals_taken())
+            stack.enter_context(self._signals)
             while self._running or (self._waiting and self.signal is None):
                 while self._free and self._waiting and self.signal is None:
                     self._start(self._waiting.popleft(), self._free.popleft())
@@ -112,26 +108,13 @@ class Pool:
                     self._waiting.append(job)
             self._changed(job)
 
-    def _signals_taken(self) -> ExitStack:
-        """Take Ctrl-C and SIGTERM over (only the main thread may), and give them back in the end."""
-        stack = ExitStack()
-        if threading.current_thread() is threading.main_thread():
-            for number in _SIGNALS:
-                stack.callback(signal.signal, number, signal.signal(number, self._received))
-        return stack
-
-    def _received(self, number: int, frame: Any) -> None:
-        self.signal = self.signal or number
-        self._received_now += 1
-
     def _pass_on(self) -> None:
         """Ask the jobs to save and end; at the second signal, end them."""
-        if self._received_now:
-            again = self._asked or self._received_now > 1
-            self._received_now, self._asked = 0, True
+        word = self._signals.news()
+        if word is not None:
             for one in self._running:
                 # SIGTERM also where the shell has the jobs ignore SIGINT
-                _end(one.process, signal.SIGKILL if again else signal.SIGTERM)
+                _end(one.process, signal.SIGKILL if word == stop.KILL else signal.SIGTERM)
 
     def _kill(self) -> None:
         for one in self._running:
