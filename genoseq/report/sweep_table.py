@@ -14,6 +14,7 @@ from rich.text import Text
 from genoseq.report.names import short_names
 from genoseq.report.sweep import Effect, Group, Run, Stat, Sweep, effects, fold
 from genoseq.report.sweep_words import (
+    bits,
     cautions,
     count_line,
     genomes,
@@ -99,9 +100,12 @@ def _ranked(sweep: Sweep, groups: Sequence[Group], console: Console, keys: Seque
         cells = [str(rank) if known else dash]
         cells += [shown(group.settings[key]) for key in keys] or [setting(group.settings).replace(", ", ",\n")]
         cells += [f"{group.val.n}/{group.seeds}"] if repeated else []
-        error = "" if group.val.se is None else f" ± {group.val.se:.4f}"
-        cells += [_mean(group.val, "{:.4f}", dash) + error if known else _state(group)]
-        cells += [_mean(group.test, "{:.4f}", dash), _mean(group.accuracy, "{:.2f}", dash, 100)]
+        error = "" if group.val.se is None else f" ± {bits(group.val.se)}"
+        cells += [bits(group.val.mean) + error if group.val.mean is not None else _state(group)]
+        cells += [
+            dash if group.test.mean is None else bits(group.test.mean),
+            _mean(group.accuracy, "{:.2f}", dash, 100),
+        ]
         cells += [_mean(group.seconds, "{:,.0f}", dash)] if timed else []
         style = "bold" if rank == 1 and known else ""
         table.add_row(*map(Text, cells), style=style, end_section=group is shown_groups[-1])
@@ -132,7 +136,7 @@ def _told(run: Run) -> str:
     if run.step is not None:
         told.append(f"step {run.step:,}" + ("" if run.max_steps is None else f" of {run.max_steps:,}"))
     if run.latest is not None:
-        told.append(f"{run.latest:.4f} bits per base on validation so far")
+        told.append(f"{bits(run.latest)} bits per base on validation so far")
     return f" ({'; '.join(told)})" if told else ""
 
 
@@ -142,8 +146,8 @@ def _verdict(console: Console, groups: Sequence[Group], done: bool) -> None:
     if best is None or best.val.mean is None:
         _say(console, "No finished run has a validation figure." if done else "No run has finished yet.")
         return
-    test = "" if best.test.mean is None else f"; on the test part, which chose nothing, {best.test.mean:.4f}"
-    _say(console, f"Best on validation: {setting(best.settings)}, {best.val.mean:.4f} bits per base{test}.")
+    test = "" if best.test.mean is None else f"; on the test part, which chose nothing, {bits(best.test.mean)}"
+    _say(console, f"Best on validation: {setting(best.settings)}, {bits(best.val.mean)} bits per base{test}.")
     if given := words(best):
         console.print(Text(f"Run it again with: {given}"), soft_wrap=True)
     if sentence := how_sure(groups):
@@ -158,7 +162,7 @@ def _effect(console: Console, sweep: Sweep, key: str, rows: Sequence[Effect]) ->
     table = _table(name, "settings", "best", "median", "mean", "sd", "worst", left=1)
     for row in rows:
         figures = (row.min, row.median, row.mean, row.sd, row.max)
-        cells = [shown(row.value), str(row.n), *("–" if x is None else f"{x:.4f}" for x in figures)]
+        cells = [shown(row.value), str(row.n), *("–" if x is None else bits(x) for x in figures)]
         table.add_row(*map(Text, cells))
     _say(console, "")
     _say(console, f"validation bits per base by {name}, over all the rest")

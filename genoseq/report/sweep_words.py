@@ -36,6 +36,11 @@ def setting(settings: Mapping[str, Value]) -> str:
     return ", ".join(f"{names[key]}={shown(value)}" for key, value in settings.items()) or "the one setting"
 
 
+def bits(value: float) -> str:
+    """Return bits per base as text: four decimals, fewer digits where training has diverged."""
+    return f"{value:.4f}" if abs(value) < 1000 else f"{value:.3g}"
+
+
 def words(group: Group) -> str:
     """Return the overrides of a setting, to be pasted after a command; the seed is left out where seeds were folded."""
     run = next((run for run in group.runs if run.val is not None), group.runs[0])
