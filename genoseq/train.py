@@ -11,6 +11,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from genoseq.cli import verb
+from genoseq.errors import UserError
 from genoseq.output_folder import sweep_folder, sweep_settings
 from genoseq.process import hand_back_memory, main_process
 
@@ -28,6 +29,10 @@ def main(cfg: DictConfig) -> float | None:
     from genoseq.resume import resumed_step
     from genoseq.training import tensorboard
 
+    if not isinstance(cfg.positions, int) or cfg.positions < 0:
+        raise UserError(f"positions={cfg.positions} is not a number of windows over each base: give 0 or more")
+    if cfg.baseline not in (True, False, "all"):
+        raise UserError(f"baseline={cfg.baseline} is not a choice: give true, false or all")
     folder = Path(HydraConfig.get().runtime.output_dir)
     data = build.build_data(cfg.data)
     data.setup("fit")
@@ -58,7 +63,8 @@ def _announce(cfg: DictConfig, data: Any, module: Any) -> None:
     genome, parts = data.genome, data.parts
     size = sum(p.numel() for p in module.net.parameters())
     shares = ", ".join(f"{stage} {bases(parts.of(stage)):,}" for stage in ("train", "val", "test"))
-    split = "random windows of the whole genome (leaks by design)" if parts.leaks else shares
+    leak = " (leaks by design)" if parts.overlap(data.span) else ""
+    split = f"random windows of the whole genome{leak}" if parts.leaks else shares
     print(f"{genome.name}: {len(genome):,} bases in {len(genome.records)} record(s); {split}")
     print(f"{type(module.net).__name__} with {size:,} parameters, {cfg.trainer.max_steps:,} steps ({cfg.scale} scale)")
 
@@ -67,13 +73,14 @@ def _finish(
     cfg: DictConfig, trainer: Any, module: Any, data: Any, opponents: Opponents | None, folder: Path, begin: float
 ) -> float | None:
     """Test the best weights, write what a run leaves, and print the closing table."""
-    from genoseq.report.baselines import level_lines
+    from genoseq.report.baselines import level_lines, write_tables
     from genoseq.report.curves import draw_curves
-    from genoseq.report.files import write_json
+    from genoseq.report.files import write_csv, write_json
     from genoseq.report.result import curve_lines, run_result
     from genoseq.report.summary import print_summary
     from genoseq.training import tensorboard
     from genoseq.training.callbacks import Checkpoints, GracefulStop, StepFigures
+    from genoseq.training.windows import position_rows
 
     callbacks = {type(c): c for c in trainer.callbacks}
     best = callbacks[Checkpoints].best_model_score
@@ -89,6 +96,12 @@ def _finish(
         measured = module.figures["test"]
     if not trainer.is_global_zero:
         return val
+    if stopped is None and cfg.positions:  # before result.json, which says that a run is done
+        module.to(trainer.strategy.root_device)  # Lightning has moved it away
+        with trainer.precision_plugin.forward_context():
+            write_csv(folder / "positions.csv", position_rows(module, data, "test", int(cfg.positions)))
+    if stopped is None and cfg.baseline == "all":
+        write_tables(data, folder / "tables.csv")
     hand_back_memory()
     ran = {
         "val/bits_per_base": val,

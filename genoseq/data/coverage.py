@@ -1,13 +1,59 @@
-"""How much of the test part lies under training windows."""
+"""How much of the test part lies under training windows, and which bases each part's windows cover."""
 
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
-from genoseq.data.intervals import bases, intersect
+from genoseq.data.intervals import Intervals, as_intervals, bases, intersect
 from genoseq.data.split import Parts
 
 BLOCK = 1 << 18  # positions looked at at a time
+
+
+def windows_over(parts: Parts, stage: str, span: int, lo: int, hi: int) -> NDArray[np.int64]:
+    """Return how many windows (`span` bases) of `stage` lie over each position from `lo` to `hi` - 1.
+
+    For ``random_windows``, whose window starts are hashed anew; the positions are those of one interval.
+    """
+    intervals = parts.of(stage)
+    first, last = intervals[np.searchsorted(intervals[:, 0], lo, side="right") - 1].tolist()
+    begin = max(first, lo - span + 1)  # of the first window that reaches lo
+    starts = np.arange(begin, max(begin, min(hi, last - span + 1)))
+    running = np.concatenate([[0], np.cumsum(parts.accepts(stage, starts))])
+    position = np.arange(lo, hi)
+    since, until = (np.clip(edge - begin, 0, len(starts)) for edge in (position - span + 1, position + 1))
+    return np.asarray(running[until] - running[since])
+
+
+def covered(parts: Parts, stage: str, span: int, block: int = BLOCK) -> Intervals:
+    """Return the bases that windows of `stage` cover: its intervals, or where windows are split, their union.
+
+    Windows that touch are one stretch.
+    """
+    if not parts.leaks:
+        return parts.of(stage)
+    pairs: list[tuple[int, int]] = []
+    for first, last in parts.of(stage).tolist():
+        for lo in range(first, last, block):
+            under = windows_over(parts, stage, span, lo, min(lo + block, last)) > 0
+            edges = lo + np.flatnonzero(np.diff(under, prepend=False, append=False))
+            for a, b in edges.reshape(-1, 2).tolist():
+                if pairs and pairs[-1][1] == a > first:
+                    a = pairs.pop()[0]
+                pairs.append((a, b))
+    return as_intervals(pairs)
+
+
+def with_context(parts: Parts, intervals: Intervals, lead: int) -> Intervals:
+    """Return what `covered` found, each stretch from up to `lead` bases earlier on, where windows are split."""
+    if not parts.leaks or not len(intervals):
+        return intervals
+    whole = parts.train
+    first = whole[np.searchsorted(whole[:, 0], intervals[:, 0], side="right") - 1, 0]
+    start, end = np.maximum(first, intervals[:, 0] - lead), intervals[:, 1]
+    apart = start[1:] >= end[:-1]
+    return np.stack([start[np.append(True, apart)], end[np.append(apart, True)]], axis=1)
 
 
 def covered_positions(parts: Parts, span: int, block: int = BLOCK) -> float:
@@ -37,15 +83,7 @@ def covered_positions(parts: Parts, span: int, block: int = BLOCK) -> float:
     for first, last in parts.test.tolist():
         for lo in range(first, last, block):
             hi = min(lo + block, last)
-            # windows over lo … hi - 1 start from lo - span + 1 on
-            starts = np.arange(max(first, lo - span + 1), max(first, min(hi, last - span + 1)))
-            over = {}
-            for stage in ("train", "test"):
-                running = np.concatenate([[0], np.cumsum(parts.accepts(stage, starts))])
-                position = np.arange(lo, hi)
-                begin = np.clip(position - span + 1 - (starts[0] if len(starts) else 0), 0, len(starts))
-                end = np.clip(position + 1 - (starts[0] if len(starts) else 0), 0, len(starts))
-                over[stage] = running[end] - running[begin]
-            inside += int(over["test"][over["train"] > 0].sum())
-            total += int(over["test"].sum())
+            train, test = (windows_over(parts, stage, span, lo, hi) for stage in ("train", "test"))
+            inside += int(test[train > 0].sum())
+            total += int(test.sum())
     return inside / total if total else float("nan")

@@ -55,7 +55,7 @@ class GenomeData(LightningDataModule):
     genome_dir, cache_dir : str or None
         Folders in which named genomes and downloads are looked for.
     bases : int or None
-        Read the genome's first so many bases only; None = all.
+        Read the genome's first so many bases only, if it has more; None = all.
     """
 
     def __init__(

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from dataclasses import replace
 
 from genoseq.data.genome import UNKNOWN, Genome
-from genoseq.errors import UserError
+
+log = logging.getLogger(__name__)
 
 
 def excerpt(genome: Genome, bases: int) -> Genome:
@@ -16,23 +18,18 @@ def excerpt(genome: Genome, bases: int) -> Genome:
     ----------
     genome : Genome
     bases : int
-        At least 1, at most the genome's.
+        At least 1; a genome that has no more is returned as it is, and that is said.
 
     Returns
     -------
     Genome
         Named ``NAME[0:BASES]``. Its SHA-256 is that of its own letters, an unknown one as N.
-
-    Raises
-    ------
-    UserError
-        If the genome is shorter.
     """
-    if bases > len(genome):
-        raise UserError(
-            f"data.bases={bases:,} is more than the {len(genome):,} bases of genome '{genome.name}' ({genome.source}); "
-            "give fewer, or null for all"
+    if bases >= len(genome):
+        log.warning(
+            "data.bases=%s: genome '%s' has %s bases, and all are read.", bases, genome.name, f"{len(genome):,}"
         )
+        return genome
     codes = genome.codes[:bases].clone()  # a slice would keep the whole genome in memory
     unknown = int((codes == UNKNOWN).sum())
     return replace(

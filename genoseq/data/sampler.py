@@ -17,10 +17,14 @@ Starts = NDArray[np.int64]
 
 
 class WindowIndex:
-    """Every window of `span` bases inside `intervals`, numbered 0 … len − 1 in the order of their starts."""
+    """Every window of `span` bases inside `intervals`, numbered 0 … len − 1 in the order of their starts.
 
-    def __init__(self, intervals: Intervals, span: int) -> None:
-        counts = intervals[:, 1] - intervals[:, 0] - span + 1
+    With a `stride` of more than one base, those at every so many bases from the start of their interval.
+    """
+
+    def __init__(self, intervals: Intervals, span: int, stride: int = 1) -> None:
+        counts = (intervals[:, 1] - intervals[:, 0] - span) // stride + 1
+        self._stride = stride
         self._lo = intervals[counts > 0, 0]
         self._edge = np.cumsum(counts[counts > 0])
 
@@ -31,7 +35,7 @@ class WindowIndex:
         """Return the first base of each window number in `index` (any shape)."""
         which = np.searchsorted(self._edge, index, side="right")
         before = np.concatenate([[0], self._edge])[which]
-        return np.asarray(self._lo[which] + index - before)
+        return np.asarray(self._lo[which] + (index - before) * self._stride)
 
 
 class WindowSampler:
@@ -74,7 +78,7 @@ class WindowSampler:
         self.parts, self.batch_size, self.seed = parts, batch_size, seed
         self.rank, self.world_size, self.reverse_complement = rank, world_size, reverse_complement
         self.chain, self.hop = chain, seq_len * vocabulary.stride
-        self.windows = WindowIndex(parts.train, vocabulary.span(seq_len * chain))
+        self.windows = WindowIndex(parts.train, vocabulary.span(seq_len * chain), parts.window_stride)
 
     def batch(self, step: int) -> tuple[Starts, NDArray[np.bool_]]:
         """Return the starts (bases, int64) and strands (True = reverse) of one step, both of shape (batch_size,)."""
@@ -183,7 +187,7 @@ def window_streams(parts: Parts, stage: str, span: int, seq_len: int, limit: int
 
     Where windows are split by a hash (``random_windows``), `limit` of them are drawn at random.
     """
-    windows = WindowIndex(parts.of(stage), span)
+    windows = WindowIndex(parts.of(stage), span, parts.window_stride)
     if parts.leaks:
         key = (seed, 5, ("train", "val", "test").index(stage))
         starts = draw(parts, windows, stage, key, np.arange(min(limit, len(windows))))

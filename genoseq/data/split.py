@@ -35,6 +35,8 @@ class Parts:
         Only for ``random_windows``: the key of the hash that gives each window start its stage.
     shares : tuple of float
         Only for ``random_windows``: the shares of windows in (val, test).
+    window_stride : int
+        Only for ``random_windows``: bases from one window's start to the next, counted from the interval's start.
     dropped : dict of str to int
         Bases of each part in pieces too short for one window.
     """
@@ -44,12 +46,17 @@ class Parts:
     test: Intervals
     hash_key: tuple[int, ...] | None = None
     shares: tuple[float, float] = (0.0, 0.0)
+    window_stride: int = 1
     dropped: dict[str, int] = field(default_factory=dict)
 
     @property
     def leaks(self) -> bool:
-        """Whether test windows overlap training windows by design."""
+        """Whether windows, not bases, are split: the same base may lie in windows of several parts."""
         return self.hash_key is not None
+
+    def overlap(self, span: int) -> bool:
+        """Return whether a test window of `span` bases may share bases with a training window."""
+        return self.leaks and self.window_stride < span
 
     def of(self, stage: str) -> Intervals:
         """Return the intervals of ``train``, ``val`` or ``test``."""
@@ -66,7 +73,11 @@ class Parts:
             return np.ones(starts.shape, dtype=bool)
         u = hashing.uniform(self.hash_key, starts)
         val, test = self.shares
-        return {"test": u < test, "val": (u >= test) & (u < test + val), "train": u >= test + val}[stage]
+        mine = {"test": u < test, "val": (u >= test) & (u < test + val), "train": u >= test + val}[stage]
+        if self.window_stride > 1:  # no window begins between two steps
+            first = self.train[np.searchsorted(self.train[:, 0], starts, side="right") - 1, 0]
+            mine &= (starts - first) % self.window_stride == 0
+        return mine
 
 
 class Split(ABC):
@@ -198,19 +209,32 @@ class RandomWindowsSplit(Split):
     ----------
     test, val : float
         Shares of the window starts, in (0, 1).
+    window_stride : int
+        Bases from one window's start to the next: 1 takes a window at every base. A window spans its inputs and its
+        last target, so those of ``seq_len`` single-base tokens at every ``seq_len``-th base share one base with each
+        neighbour, and none from ``seq_len + 1`` on.
     """
 
     shared = True
 
-    def __init__(self, test: float = 0.2, val: float = 0.05, unknown_run: int = 10) -> None:
+    def __init__(self, test: float = 0.2, val: float = 0.05, unknown_run: int = 10, window_stride: int = 1) -> None:
         super().__init__(unknown_run)
         check_shares(test, val)
-        self.test, self.val = test, val
+        if not isinstance(window_stride, int) or window_stride < 1:
+            raise UserError(f"data.split.window_stride={window_stride} is not a step in bases: give 1 or more")
+        self.test, self.val, self.window_stride = test, val, window_stride
 
     def assign(self, genome: Genome, gap: int, seed: int) -> dict[str, Intervals]:
         whole = as_intervals([(0, len(genome))])
         return dict.fromkeys(STAGES, whole)
 
     def finish(self, parts: dict[str, Intervals], dropped: dict[str, int], seed: int) -> Parts:
-        key, shares = (seed, 2), (self.val, self.test)
-        return Parts(parts["train"], parts["val"], parts["test"], hash_key=key, shares=shares, dropped=dropped)
+        return Parts(
+            parts["train"],
+            parts["val"],
+            parts["test"],
+            hash_key=(seed, 2),
+            shares=(self.val, self.test),
+            window_stride=self.window_stride,
+            dropped=dropped,
+        )

@@ -1,9 +1,9 @@
 """What counting alone predicts: the opponents that a network has to beat.
 
-`fit_table` is the best table of order-k counts, `fit_blend` a backoff blend of all orders up to 16 on both strands.
-Both learn from the train part and choose what is to be chosen on the validation part. A fitted model holds a reference
-to the genome it learnt from and counts again when it is asked: it is small, and asking takes the same memory whatever
-the genome.
+`fit_table` is the best table of order-k counts, `fit_tables` the table of every order, `fit_blend` a backoff blend of
+all orders up to 16 on both strands. They learn from the train part and choose what is to be chosen on the validation
+part. A fitted model holds a reference to the genome it learnt from and counts again when it is asked: it is small, and
+asking takes the same memory whatever the genome.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from genoseq.kmers import BLOCK, spread
 from genoseq.models.counts import Counts, Positions, positions
 from genoseq.models.scoring import CountModel, Score
 
-__all__ = ["Blend", "CountTable", "Score", "fit_blend", "fit_table"]
+__all__ = ["Blend", "CountTable", "Score", "fit_blend", "fit_table", "fit_tables"]
 
 CHOOSE_ON = 1 << 17
 """Bases of the validation part that parameters are chosen on, at most."""
@@ -108,14 +108,39 @@ def fit_table(
     block : int
         Bases counted at a time.
     """
+    _, order, smoothing = min(_smoothed(codes, train, val, max_order, block))
+    return CountTable(codes, train, order, smoothing, block)
+
+
+def fit_tables(
+    codes: NDArray[np.uint8],
+    train: NDArray[np.int64],
+    val: NDArray[np.int64],
+    max_order: int = 16,
+    block: int = BLOCK,
+) -> list[CountTable]:
+    """Learn the table of every order from 0, each with the smoothing that gives the validation part the fewest bits.
+
+    Parameters
+    ----------
+    codes, train, val, max_order, block
+        As in `fit_table`.
+    """
+    smoothed = _smoothed(codes, train, val, max_order, block)
+    return [CountTable(codes, train, order, smoothing, block) for _, order, smoothing in smoothed]
+
+
+def _smoothed(
+    codes: NDArray[np.uint8], train: NDArray[np.int64], val: NDArray[np.int64], max_order: int, block: int
+) -> list[tuple[float, int, float]]:
+    """Return (bits of the validation part, order, smoothing) of the best smoothing of each order."""
     hit, total, depth = _seen(Counts(codes, train, range(max_order + 1), False, block), codes, train, val)
-    best = (np.inf, 0, 1.0)
+    best = []
     for order in range(max_order + 1):
         short = depth < order
         some, all_ = np.where(short, hit[0], hit[order]), np.where(short, total[0], total[order])
-        for smoothing in _SMOOTHINGS.tolist():
-            best = min(best, (_bits((some + smoothing) / (all_ + 4 * smoothing)), order, smoothing))
-    return CountTable(codes, train, best[1], best[2], block)
+        best.append(min((_bits((some + a) / (all_ + 4 * a)), order, a) for a in _SMOOTHINGS.tolist()))
+    return best
 
 
 def fit_blend(

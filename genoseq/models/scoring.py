@@ -1,7 +1,7 @@
 """Scores of predicted bases, and how a model of counts earns them in memory that hardly grows with the genome."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,6 +19,9 @@ PASSES = 32
 """Such passes, at most: beyond CHUNK * PASSES bases the chunks grow instead."""
 MOST = 20_000_000
 """Bases scored, at most, unless told otherwise."""
+
+Weight = Callable[[int, int], NDArray[np.int64]]
+"""From a stretch of bases, start and end, to how often each of them counts."""
 
 
 @dataclass(frozen=True)
@@ -122,6 +125,7 @@ class CountModel:
         intervals: NDArray[np.int64],
         max_bases: int = MOST,
         chunk: int | None = None,
+        weight: Weight | None = None,
     ) -> list[Score]:
         """Score each interval by itself; see `predict` for what is scored.
 
@@ -131,6 +135,8 @@ class CountModel:
             As in `predict`.
         max_bases : int
             Where the intervals hold more bases, evenly spread pieces of this many bases in all are scored.
+        weight : callable, optional
+            How often each base of a stretch inside an interval counts; once if left out.
 
         Returns
         -------
@@ -143,13 +149,15 @@ class CountModel:
         if taken < total:
             log.warning("Scoring %d evenly spread bases of %d by counts.", taken, total)
         bases, correct, bits = np.zeros((3, len(intervals)))
+        times = _Weights(codes, pieces, weight) if weight else None
         for probabilities, digit, owner in self.predict(codes, pieces, chunk):
             interval = row[owner]
+            each = times.take(len(digit)) if times else np.ones(len(digit), dtype=np.int64)
             chosen = np.take_along_axis(probabilities, digit[:, None].astype(np.intp), axis=1)[:, 0]
             length = -np.log2(chosen, dtype=np.float64)
-            bases += np.bincount(interval, minlength=len(intervals))
-            correct += np.bincount(interval, probabilities.argmax(axis=1) == digit, len(intervals))
-            bits += np.bincount(interval, length, len(intervals))
+            bases += np.bincount(interval, each, len(intervals))
+            correct += np.bincount(interval, each * (probabilities.argmax(axis=1) == digit), len(intervals))
+            bits += np.bincount(interval, each * length, len(intervals))
         return [Score(int(b), int(c), float(x)) for b, c, x in zip(bases, correct, bits, strict=True)]
 
     def score(
@@ -158,6 +166,32 @@ class CountModel:
         intervals: NDArray[np.int64],
         max_bases: int = MOST,
         chunk: int | None = None,
+        weight: Weight | None = None,
     ) -> Score:
         """Score all intervals together: the sum of `score_each`."""
-        return sum(self.score_each(codes, intervals, max_bases, chunk), Score())
+        return sum(self.score_each(codes, intervals, max_bases, chunk, weight), Score())
+
+
+class _Weights:
+    """How often each predicted base counts, in the order in which `CountModel.predict` comes to them."""
+
+    def __init__(self, codes: NDArray[np.uint8], pieces: NDArray[np.int64], weight: Weight) -> None:
+        self._stretches = self._walk(codes, pieces, weight)
+        self._held = np.zeros(0, dtype=np.int64)
+
+    @staticmethod
+    def _walk(codes: NDArray[np.uint8], pieces: NDArray[np.int64], weight: Weight) -> Iterator[NDArray[np.int64]]:
+        for start, end in pieces.tolist():
+            for low in range(start + 1, end, CHUNK):  # a piece's first base is not predicted
+                high = min(low + CHUNK, end)
+                yield weight(low, high)[codes[low:high] != 0]
+
+    def take(self, count: int) -> NDArray[np.int64]:
+        """Return the next `count`."""
+        found, have = [self._held], len(self._held)
+        while have < count:
+            found.append(next(self._stretches))
+            have += len(found[-1])
+        joined = np.concatenate(found)
+        self._held = joined[count:]
+        return joined[:count]

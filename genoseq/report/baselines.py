@@ -4,11 +4,21 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
 
-from genoseq.data.coverage import covered_positions
+import numpy as np
+from numpy.typing import NDArray
+
+from genoseq.data.coverage import covered, covered_positions, windows_over, with_context
 from genoseq.data.datamodule import GenomeData
+from genoseq.data.intervals import Intervals
 from genoseq.data.leakage import shared_kmers
-from genoseq.models.markov import Blend, CountTable, Score, fit_blend, fit_table
+from genoseq.models.counts import LONGEST
+from genoseq.models.markov import Blend, CountTable, Score, fit_blend, fit_table, fit_tables
+from genoseq.models.scoring import CountModel
+from genoseq.report.files import write_csv
 
 
 @dataclass(frozen=True)
@@ -22,7 +32,7 @@ class Opponents:
     blend : Blend
         Backoff blend of orders up to 16, both strands.
     data : GenomeData
-        What they learnt from the training part of.
+        What they learnt from the training part of: where windows are split, from what training windows cover.
     """
 
     table: CountTable
@@ -33,10 +43,8 @@ class Opponents:
     @classmethod
     def fit(cls, data: GenomeData) -> Opponents:
         """Learn both from the training part of `data`."""
-        codes, parts = data.genome.codes.numpy(), data.parts
-        table = fit_table(codes, parts.train, parts.val)
-        blend = fit_blend(codes, parts.train, parts.val)
-        return cls(table, blend, data)
+        codes, train, val = _learn_from(data)
+        return cls(fit_table(codes, train, val), fit_blend(codes, train, val), data)
 
     @property
     def names(self) -> dict[str, str]:
@@ -46,9 +54,40 @@ class Opponents:
     def score(self, stage: str) -> dict[str, Score]:
         """Return both models' scores on a part of their own genome; each part is measured once."""
         if stage not in self._scores:
-            codes, part = self.data.genome.codes.numpy(), self.data.parts.of(stage)
-            self._scores[stage] = {"baseline": self.table.score(codes, part), "blend": self.blend.score(codes, part)}
+            models: dict[str, CountModel] = {"baseline": self.table, "blend": self.blend}
+            self._scores[stage] = {
+                name: sum(stage_scores(model, self.data, stage), Score()) for name, model in models.items()
+            }
         return self._scores[stage]
+
+
+def _learn_from(data: GenomeData) -> tuple[NDArray[np.uint8], Intervals, Intervals]:
+    """Return the genome's letters and the bases to learn from and to choose on."""
+    train, val = (covered(data.parts, stage, data.span) for stage in ("train", "val"))
+    return data.genome.codes.numpy(), train, val
+
+
+def scored_on(data: GenomeData, stage: str) -> Intervals:
+    """Return the stretches that models of counts are scored on; where windows are split, with context before them."""
+    return with_context(data.parts, covered(data.parts, stage, data.span), LONGEST)
+
+
+def stage_scores(model: CountModel, data: GenomeData, stage: str) -> list[Score]:
+    """Score a model of counts on each stretch of `scored_on`.
+
+    Where windows are split, a base counts once for every window of the stage over it, as it does for a network.
+    """
+    weight = partial(windows_over, data.parts, stage, data.span) if data.parts.leaks else None
+    return model.score_each(data.genome.codes.numpy(), scored_on(data, stage), weight=weight)
+
+
+def write_tables(data: GenomeData, path: Path) -> None:
+    """Write accuracy (fraction) and bits per base of the table of every order to 16 on the test part, as CSV."""
+    rows: list[dict[str, Any]] = []
+    for table in fit_tables(*_learn_from(data)):
+        score = sum(stage_scores(table, data, "test"), Score())
+        rows.append({"order": table.order, "accuracy": score.accuracy, "bits_per_base": score.bits_per_base})
+    write_csv(path, rows)
 
 
 def chance(data: GenomeData) -> dict[str, float]:
@@ -77,9 +116,13 @@ def level_lines(data: GenomeData, opponents: Opponents | None, stage: str) -> di
 
 
 def leakage(data: GenomeData) -> dict[str, float]:
-    """Return the leakage figures of a split, shares of test positions."""
+    """Return the leakage figures of a split, shares of test positions.
+
+    A 24-mer counts once, and only where windows of one part cover the whole of it.
+    """
     codes, parts = data.genome.codes.numpy(), data.parts
+    train, test = (covered(parts, stage, data.span) for stage in ("train", "test"))
     return {
         "leakage/positions": covered_positions(parts, data.span),
-        "leakage/shared_kmers": shared_kmers(codes, parts.train, parts.test),
+        "leakage/shared_kmers": shared_kmers(codes, train, test),
     }

@@ -12,10 +12,11 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from genoseq.data.coverage import covered
 from genoseq.data.datamodule import GenomeData
 from genoseq.data.leakage import shared_kmers
 from genoseq.models.markov import Score
-from genoseq.report.baselines import Opponents, chance, leakage
+from genoseq.report.baselines import Opponents, chance, leakage, scored_on, stage_scores
 from genoseq.report.provenance import provenance
 from genoseq.report.result import about_data, opponents_result
 
@@ -26,18 +27,18 @@ SHOWN = 20  # records in the printed table; records.csv has all
 def seen_elsewhere(home: GenomeData, data: GenomeData) -> dict[str, float]:
     """Return how much of another genome's 24-mers the training part of `home` holds."""
     codes = np.concatenate([home.genome.codes.numpy(), data.genome.codes.numpy()])
-    share = shared_kmers(codes, home.parts.train, data.parts.test + len(home.genome))
+    share = shared_kmers(codes, covered(home.parts, "train", home.span), data.parts.test + len(home.genome))
     return {"leakage/positions": 0.0, "leakage/shared_kmers": share}
 
 
 def by_record(opponents: Opponents, data: GenomeData) -> list[dict[str, Score]]:
     """Return both count models' scores of each record's test part."""
-    codes, part = data.genome.codes.numpy(), data.parts.test
+    part = scored_on(data, "test")
     edges = np.array([record.start for record in data.genome.records])
     owner = np.searchsorted(edges, part[:, 0], side="right") - 1
     out = [{"baseline": Score(), "blend": Score()} for _ in edges]
     for name, model in (("baseline", opponents.table), ("blend", opponents.blend)):
-        for record, score in zip(owner, model.score_each(codes, part), strict=True):
+        for record, score in zip(owner, stage_scores(model, data, "test"), strict=True):
             out[record][name] += score
     return out
 

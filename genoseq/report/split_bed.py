@@ -16,6 +16,8 @@ def write_split(data: GenomeData, path: Path) -> None:
     """
     parts = data.parts
     lines = [f"# genome {data.genome.name} sha256 {data.genome.sha256}"]
+    if parts.window_stride > 1:
+        lines.append(f"# windows of {data.span} bases start at every {parts.window_stride} bases of a line")
     stages = ("train",) if parts.leaks else STAGES
     rows = sorted((int(a), int(b), stage) for stage in stages for a, b in parts.of(stage))
     records = iter(data.genome.records)

@@ -18,7 +18,6 @@ from torch.optim import Optimizer
 
 from genoseq.data.batch import Batch
 
-
 _TWICE = 1.0  # seconds; a launcher and a cluster's manager may both pass on one and the same signal
 
 

@@ -81,11 +81,17 @@ def position_rows(module: NextToken, data: GenomeData, stage: str, cover: int) -
 
 
 def covering_starts(data: GenomeData, stage: str, cover: int) -> Starts:
-    """Return the first bases of the windows of a part, a `cover`-th of a window's tokens apart."""
-    hop = max(1, data.seq_len // cover) * data.vocabulary.stride
-    intervals = data.parts.of(stage)
-    starts = np.concatenate([np.arange(a, b - data.span + 1, hop, dtype=np.int64) for a, b in intervals])
-    return starts[data.parts.accepts(stage, starts)]
+    """Return the first bases of the windows of a part, a `cover`-th of a window's tokens apart.
+
+    Where windows are split by a hash: of the part's own windows as many as its share of the genome would have.
+    """
+    hop, parts = max(1, data.seq_len // cover) * data.vocabulary.stride, data.parts
+    step = 1 if parts.leaks else hop
+    starts = np.concatenate([np.arange(a, b - data.span + 1, step, dtype=np.int64) for a, b in parts.of(stage)])
+    if not parts.leaks:
+        return starts
+    own = starts[parts.accepts(stage, starts)]
+    return own[:: max(1, round(hop * len(own) / (parts.share(stage) * len(starts))))]
 
 
 @torch.no_grad()

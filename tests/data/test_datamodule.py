@@ -234,10 +234,10 @@ def test_an_excerpt_is_the_genomes_first_bases(make_data, text, bases, records):
     assert max(data.parts.of(stage).max() for stage in STAGES) <= bases
 
 
-def test_an_excerpt_is_no_longer_than_the_genome(fasta, make_data):
-    assert len(make_data(bases=5500).genome) == 5500
-    with pytest.raises(UserError, match=r"data\.bases=5,501 is more than the 5,500 bases of genome 'two'"):
-        _ = GenomeData(fasta, CharTokenizer(), ContiguousSplit(), bases=5501).genome
+@pytest.mark.parametrize("bases", [5500, 6000])
+def test_a_genome_that_has_no_more_bases_is_read_whole(make_data, caplog, bases):
+    assert make_data(bases=bases).genome.name == "two"
+    assert f"data.bases={bases}: genome 'two' has 5,500 bases, and all are read" in caplog.text
 
 
 def test_testing_on_all_is_not_on_an_excerpt(fasta):

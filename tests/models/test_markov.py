@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 import genoseq
 from genoseq.errors import UserError
 from genoseq.models.counts import DIRECT, LONGEST, Counts, positions
-from genoseq.models.markov import Blend, CountTable, Score, fit_blend, fit_table
+from genoseq.models.markov import Blend, CountTable, Score, fit_blend, fit_table, fit_tables
 
 COMPLEMENT = {0: 0, 1: 3, 3: 1, 2: 4, 4: 2}
 BUNDLED = Path(genoseq.__file__).parent / "data" / "bundled" / "hpylori_G27.fa.gz"
@@ -291,3 +291,34 @@ def test_whole_real_genome_gives_the_known_figures(bundled):
     blend = fit_blend(bundled, train, val).score(bundled, test)
     assert (table.accuracy, table.bits_per_base) == (pytest.approx(0.408, abs=0.002), pytest.approx(1.841, abs=0.003))
     assert (blend.accuracy, blend.bits_per_base) == (pytest.approx(0.426, abs=0.002), pytest.approx(1.806, abs=0.003))
+
+
+def test_tables_of_every_order_hold_the_best_one():
+    codes = chain_of_order_two(20000)
+    train, val, test = PARTS
+    tables = fit_tables(codes, train, val)
+    assert [table.order for table in tables] == list(range(17))
+    best = fit_table(codes, train, val)
+    assert tables[best.order].smoothing == best.smoothing
+    assert best.order == min(tables, key=lambda table: table.score(codes, val).bits).order
+    assert tables[2].score(codes, test).accuracy > 0.9 > 0.5 > tables[1].score(codes, test).accuracy
+
+
+@settings(deadline=None, max_examples=40)
+@given(genomes(), sizes, st.integers(0, 9))
+def test_bases_count_as_often_as_their_weight(genome, chunk, seed):
+    codes, train, query = genome
+    times = np.random.default_rng(seed).integers(0, 4, len(codes))
+    table = CountTable(codes, train, 3, 0.5)
+    bases = correct = bits = 0.0
+    for p, digit, place in zip(
+        [p for part in table.predict(codes, query) for p in part.probabilities.tolist()],
+        [d for part in table.predict(codes, query) for d in part.digit.tolist()],
+        [i for start, end in query.tolist() for i in range(start + 1, end) if codes[i]],
+        strict=True,
+    ):
+        bases += times[place]
+        correct += times[place] * (int(np.argmax(p)) == digit)
+        bits -= times[place] * math.log2(p[digit])
+    score = table.score(codes, query, chunk=chunk, weight=lambda start, end: times[start:end])
+    same(score, Score(int(bases), int(correct), bits))
