@@ -26,13 +26,11 @@ def main(cfg: DictConfig) -> float | None:
     from genoseq import build
     from genoseq.report.baselines import Opponents, level_lines
     from genoseq.report.split_bed import write_split
+    from genoseq.report.summary import print_start
     from genoseq.resume import resumed_step
     from genoseq.training import tensorboard
 
-    if not isinstance(cfg.positions, int) or cfg.positions < 0:
-        raise UserError(f"positions={cfg.positions} is not a number of windows over each base: give 0 or more")
-    if cfg.baseline not in (True, False, "all"):
-        raise UserError(f"baseline={cfg.baseline} is not a choice: give true, false or all")
+    _check(cfg)
     folder = Path(HydraConfig.get().runtime.output_dir)
     data = build.build_data(cfg.data)
     data.setup("fit")
@@ -42,7 +40,7 @@ def main(cfg: DictConfig) -> float | None:
     opponents: Opponents | None = None
     if main_process():
         write_split(data, folder / "split.bed")
-        _announce(cfg, data, module)
+        print_start(cfg, data, module)
         opponents = Opponents.fit(data) if cfg.baseline else None
 
     trainer = build.build_trainer(cfg, folder, build.build_loggers(cfg, folder, step))
@@ -57,30 +55,38 @@ def main(cfg: DictConfig) -> float | None:
     return _finish(cfg, trainer, module, data, opponents, folder, begin)
 
 
-def _announce(cfg: DictConfig, data: Any, module: Any) -> None:
-    from genoseq.data.intervals import bases
+def _check(cfg: DictConfig) -> None:
+    if not isinstance(cfg.positions, int) or cfg.positions < 0:
+        raise UserError(f"positions={cfg.positions} is not a number of windows over each base: give 0 or more")
+    if cfg.baseline not in (True, False, "all"):
+        raise UserError(f"baseline={cfg.baseline} is not a choice: give true, false or all")
 
-    genome, parts = data.genome, data.parts
-    size = sum(p.numel() for p in module.net.parameters())
-    shares = ", ".join(f"{stage} {bases(parts.of(stage)):,}" for stage in ("train", "val", "test"))
-    leak = " (leaks by design)" if parts.overlap(data.span) else ""
-    split = f"random windows of the whole genome{leak}" if parts.leaks else shares
-    print(f"{genome.name}: {len(genome):,} bases in {len(genome.records)} record(s); {split}")
-    print(f"{type(module.net).__name__} with {size:,} parameters, {cfg.trainer.max_steps:,} steps ({cfg.scale} scale)")
+
+def _tables(cfg: DictConfig, trainer: Any, module: Any, data: Any, folder: Path) -> None:
+    """Write what a config asks for beside a run's result."""
+    from genoseq.report.baselines import write_tables
+    from genoseq.report.files import write_csv
+    from genoseq.training.windows import position_rows
+
+    if cfg.positions:
+        module.to(trainer.strategy.root_device)  # Lightning has moved it away
+        with trainer.precision_plugin.forward_context():
+            write_csv(folder / "positions.csv", position_rows(module, data, "test", int(cfg.positions)))
+    if cfg.baseline == "all":
+        write_tables(data, folder / "tables.csv")
 
 
 def _finish(
     cfg: DictConfig, trainer: Any, module: Any, data: Any, opponents: Opponents | None, folder: Path, begin: float
 ) -> float | None:
     """Test the best weights, write what a run leaves, and print the closing table."""
-    from genoseq.report.baselines import level_lines, write_tables
+    from genoseq.report.baselines import level_lines
     from genoseq.report.curves import draw_curves
-    from genoseq.report.files import write_csv, write_json
+    from genoseq.report.files import write_json
     from genoseq.report.result import curve_lines, run_result
     from genoseq.report.summary import print_summary
     from genoseq.training import tensorboard
     from genoseq.training.callbacks import Checkpoints, GracefulStop, StepFigures
-    from genoseq.training.windows import position_rows
 
     callbacks = {type(c): c for c in trainer.callbacks}
     best = callbacks[Checkpoints].best_model_score
@@ -96,12 +102,8 @@ def _finish(
         measured = module.figures["test"]
     if not trainer.is_global_zero:
         return val
-    if stopped is None and cfg.positions:  # before result.json, which says that a run is done
-        module.to(trainer.strategy.root_device)  # Lightning has moved it away
-        with trainer.precision_plugin.forward_context():
-            write_csv(folder / "positions.csv", position_rows(module, data, "test", int(cfg.positions)))
-    if stopped is None and cfg.baseline == "all":
-        write_tables(data, folder / "tables.csv")
+    if stopped is None:
+        _tables(cfg, trainer, module, data, folder)  # before result.json, which says that a run is done
     hand_back_memory()
     ran = {
         "val/bits_per_base": val,
@@ -117,10 +119,11 @@ def _finish(
         table = opponents.score("val")["baseline"].accuracy if opponents else None
         hand_back_memory()
         tensorboard.close_page(trainer, module, data, result, table)
-        write_json(folder / "result.json", result)
     for logger in trainer.loggers:
         logger.finalize("success")
     draw_curves(folder / "metrics.csv", folder / "curves.png", **curve_lines(result, opponents))
+    if stopped is None:
+        write_json(folder / "result.json", result)
     print_summary(result, folder)
     if stopped is not None:
         same = [override for override in HydraConfig.get().overrides.task if not override.startswith("ckpt=")]

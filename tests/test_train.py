@@ -2,7 +2,9 @@
 
 import json
 import math
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import matplotlib.image
 import pytest
@@ -338,3 +340,19 @@ def test_plain_letters_and_records_and_kmers(train, tmp_path):
         result = json.loads((ran.folder / "result.json").read_text())
         assert math.isfinite(result["test/bits_per_base"])
         assert (result["leakage/positions"] > 0.9) == (name == "leaks") == ("measures memory" in ran.out)
+
+
+@pytest.mark.slow
+def test_a_run_killed_before_its_test_goes_on_to_it(
+    run_verb: Callable[..., Any], tiny: tuple[str, ...], tmp_path: Path
+) -> None:
+    words = [*tiny, f"data.genome={FILES / 'hpylori_softmasked.fa'}"]
+    first = run_verb("train", tmp_path / "run", *words)
+    figures = {k: v for k, v in first.json().items() if k.startswith(("test/", "val/"))}
+    (tmp_path / "run" / "result.json").unlink()
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    again = run_verb("train", tmp_path / "run", *words, f"ckpt={last}")
+    assert again.code == 0, again.err
+    assert {k: v for k, v in again.json().items() if k.startswith(("test/", "val/"))} == figures
+    elsewhere = run_verb("train", tmp_path / "other", *words, f"ckpt={last}")
+    assert elsewhere.code == 2 and "raise trainer.max_steps=4" in elsewhere.err

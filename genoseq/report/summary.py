@@ -6,15 +6,31 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lightning.pytorch import LightningModule
+from omegaconf import DictConfig
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from genoseq.data.datamodule import GenomeData
+from genoseq.data.intervals import bases
+
 _LEAKS = (
     "This split leaks: test windows overlap training windows, so this accuracy measures memory, "
     "not what the model has learnt about DNA."
 )
+
+
+def print_start(cfg: DictConfig, data: GenomeData, module: LightningModule) -> None:
+    """Print what a run trains, on what, in two lines."""
+    genome, parts = data.genome, data.parts
+    size = sum(p.numel() for p in module.parameters())
+    shares = ", ".join(f"{stage} {bases(parts.of(stage)):,}" for stage in ("train", "val", "test"))
+    leak = " (leaks by design)" if parts.overlap(data.span) else ""
+    split = f"random windows of the whole genome{leak}" if parts.leaks else shares
+    print(f"{genome.name}: {len(genome):,} bases in {len(genome.records)} record(s); {split}")
+    print(f"{type(module.net).__name__} with {size:,} parameters, {cfg.trainer.max_steps:,} steps ({cfg.scale} scale)")
 
 
 def print_summary(result: Mapping[str, Any], folder: Path, console: Console | None = None) -> None:
