@@ -7,7 +7,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,17 @@ def results(folder: Path) -> dict[str, dict[str, Any]]:
 
 def states(folder: Path) -> dict[str, str]:
     return {job["name"]: job["state"] for job in json.loads((folder / "jobs.json").read_text())["jobs"]}
+
+
+@contextmanager
+def under_way(command: list[str]) -> Iterator[subprocess.Popen[str]]:
+    """Start a sweep; whatever goes wrong in the test, it does not go on."""
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
 
 
 def wait_for(found: Callable[[], bool], process: subprocess.Popen[str], seconds: float = 120) -> None:
@@ -125,18 +137,16 @@ def test_one_that_fails_is_told_and_stops_nobody(tiny: tuple[str, ...], tmp_path
     assert len(results(tmp_path / "sweep")) == 1
 
 
-LONG = ("trainer.max_steps=1500", "trainer.val_every=100", "trainer.log_every_n_steps=10", "data.seq_len=16,32,48")
+LONG = ("trainer.max_steps=2500", "trainer.val_every=100", "trainer.log_every_n_steps=10", "data.seq_len=16,32,48")
 
 
 def test_killed_stopped_and_resumed_gives_what_never_stopping_gives(tiny: tuple[str, ...], tmp_path: Path) -> None:
     straight, folder = tmp_path / "straight", tmp_path / "sweep"
     assert launch(straight, tiny, *LONG, "hydra.launcher.n_jobs=2").returncode == 0
     command = [*line(tiny, *LONG, "hydra.launcher.n_jobs=2"), f"sweep.dir={folder}"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as process:
-        begun = [folder / name / "checkpoints" / "last.ckpt" for name in ("seq_len=48", "seq_len=32")]
-        wait_for(lambda: all(file.exists() for file in begun), process)
-        pids = children(process.pid)
-        os.kill(pids["seq_len=48"], signal.SIGKILL)  # the longest began first; its place is taken by the third
+    with under_way(command) as process:
+        wait_for(lambda: (folder / "seq_len=48" / "checkpoints" / "last.ckpt").exists(), process)
+        os.kill(children(process.pid)["seq_len=48"], signal.SIGKILL)  # the first to begin; the third takes its place
         wait_for(lambda: (folder / "seq_len=16" / "metrics.csv").exists(), process)
         process.send_signal(signal.SIGINT)
         out, _ = process.communicate(timeout=60)
@@ -173,7 +183,7 @@ def test_jobs_end_when_the_launcher_is_killed(tiny: tuple[str, ...], tmp_path: P
         assert busy.returncode == 2 and "another process works on the sweep" in busy.stderr
         process.kill()
     for _ in range(300):
-        if "Stopped at step" in (folder / "seq_len=16" / "output.log").read_text():
+        if "Stopped at step" in (folder / "seq_len=32" / "output.log").read_text():
             break
         time.sleep(0.1)
     else:
