@@ -137,7 +137,7 @@ def test_one_that_fails_is_told_and_stops_nobody(tiny: tuple[str, ...], tmp_path
     assert len(results(tmp_path / "sweep")) == 1
 
 
-LONG = ("trainer.max_steps=2500", "trainer.val_every=100", "trainer.log_every_n_steps=10", "data.seq_len=16,32,48")
+LONG = ("trainer.max_steps=1500", "trainer.val_every=100", "trainer.log_every_n_steps=10", "data.seq_len=16,32,48")
 
 
 def test_killed_stopped_and_resumed_gives_what_never_stopping_gives(tiny: tuple[str, ...], tmp_path: Path) -> None:
@@ -162,7 +162,7 @@ def test_killed_stopped_and_resumed_gives_what_never_stopping_gives(tiny: tuple[
 
 def children(pid: int) -> dict[str, int]:
     """Return the process of each running job, by the name of its folder."""
-    found = subprocess.run(["ps", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True).stdout
+    found = subprocess.run(["ps", "-ww", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True).stdout
     return {
         row.split("hydra.run.dir='")[1].split("'")[0].rsplit("/", 1)[1]: int(row.split()[0])
         for row in found.splitlines()
@@ -174,10 +174,8 @@ def children(pid: int) -> dict[str, int]:
 def test_jobs_end_when_the_launcher_is_killed(tiny: tuple[str, ...], tmp_path: Path) -> None:
     folder = tmp_path / "sweep"
     words = ("trainer.max_steps=100000", "trainer.val_every=100", "data.seq_len=16,32", "hydra.launcher.n_jobs=1")
-    with subprocess.Popen(
-        [*line(tiny, *words), f"sweep.dir={folder}"], stdout=subprocess.DEVNULL, text=True
-    ) as process:
-        wait_for(lambda: (folder / "seq_len=16" / "checkpoints" / "last.ckpt").exists(), process)
+    with under_way([*line(tiny, *words), f"sweep.dir={folder}"]) as process:
+        wait_for(lambda: (folder / "seq_len=32" / "checkpoints" / "last.ckpt").exists(), process)
         (job,) = children(process.pid).values()
         busy = launch(folder, tiny, *words)
         assert busy.returncode == 2 and "another process works on the sweep" in busy.stderr
