@@ -52,7 +52,8 @@ def resumed_step(cfg: DictConfig, module: NextToken, folder: Path) -> int | None
         told = ", ".join(f"model.{k}={had['model'].get(k)}" for k in sorted(other))
         raise UserError(f"ckpt={cfg.ckpt} is of another network: it was trained with {told}; give the same")
     step, last = int(checkpoint["global_step"]), int(cfg.trainer.max_steps)
-    if step >= last and not (step == last and Path(cfg.ckpt).resolve().is_relative_to(folder.resolve())):
+    own = Path(cfg.ckpt).resolve().is_relative_to(folder.resolve()) and not (folder / "result.json").exists()
+    if step > last or (step == last and not own):
         raise UserError(f"ckpt={cfg.ckpt} is at step {step:,} already; raise trainer.max_steps={last:,} to go on")
     total = had["scheduler"].get("total_steps", last)
     if total != last:

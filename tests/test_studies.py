@@ -1,6 +1,7 @@
 """Every study under experiments/: its quick version runs, and its page says what its make target does."""
 
 import csv
+import os
 import re
 import shlex
 import subprocess
@@ -15,8 +16,11 @@ STUDIES = sorted(path.parent.name for path in (ROOT / "experiments").glob("*/REA
 
 def commands(study: str, *variables: str) -> list[str]:
     """Return what ``make study-…`` would run."""
-    words = ["make", "-n", f"study-{study}", f"BIN={Path(sys.executable).parent}", "DONE=Makefile", *variables]
-    done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True)
+    words = ["make", "-n", "--no-print-directory", f"study-{study}", f"BIN={Path(sys.executable).parent}"]
+    env = {k: v for k, v in os.environ.items() if not k.startswith("MAKE")}  # these tests may run under make
+    done = subprocess.run(
+        [*words, "DONE=Makefile", *variables], cwd=ROOT, env=env, capture_output=True, text=True, check=True
+    )
     return [line for line in done.stdout.replace("\\\n", " ").splitlines() if line.strip()]
 
 

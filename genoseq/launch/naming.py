@@ -9,7 +9,6 @@ from collections.abc import Sequence
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
-from genoseq.overrides import settings_of
 from genoseq.report.names import short_names
 
 _LONGEST = 150  # letters; file systems take 255 bytes
@@ -34,7 +33,8 @@ def run_name(overrides: Sequence[str], varied: Sequence[str]) -> str:
 
     A name that had to leave letters out ends in a few digits of its settings' hash, so that two never meet.
     """
-    settings = settings_of(overrides)
+    # ckpt too: a checkpoint is what evaluations vary
+    settings = {key.lstrip("+~"): value for key, _, value in (text.partition("=") for text in overrides)}
     short = short_names(varied)
     full = ",".join(f"{short[key]}={settings[key]}" for key in varied if key in settings)
     if not full:

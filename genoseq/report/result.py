@@ -34,7 +34,7 @@ def about_data(data: GenomeData) -> dict[str, Any]:
         "tokens/stride": v.stride,
         "tokens/new_bases": v.new_bases,
         "split/leaks": data.parts.overlap(data.span),
-        "split/window_stride": data.parts.window_stride if data.parts.leaks else None,
+        **({"split/window_stride": data.parts.window_stride} if data.parts.leaks else {}),
     }
 
 

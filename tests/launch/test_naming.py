@@ -33,6 +33,11 @@ def test_a_name_is_short_and_in_the_order_of_the_command() -> None:
     assert run_name(overrides, []) == "run"
 
 
+def test_checkpoints_vary_in_evaluations() -> None:
+    names = {run_name([f"ckpt='/runs/{n}/checkpoints/best.ckpt'"], ["ckpt"]) for n in "ab"}
+    assert len(names) == 2 and all(name.startswith("ckpt=") for name in names)
+
+
 def test_keys_with_the_same_last_word_stay_whole() -> None:
     overrides = ["model.k=1", "data.k=2", "data/split=blocks"]
     assert run_name(overrides, ["model.k", "data.k", "data/split"]) == "model.k=1,data.k=2,split=blocks"
