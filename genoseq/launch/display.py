@@ -20,6 +20,7 @@ from genoseq.launch.jobs import Job
 from genoseq.report.files import read_metrics, read_objective
 
 STATES = ("waiting", "running", "done", "failed", "stopped")
+_FAILED = 5  # that are named while the sweep runs; its end names all
 _BEAT = 1.0  # seconds between looks at the running jobs' figures
 
 
@@ -160,7 +161,8 @@ class Display:
                     "–" if left is None else str(timedelta(seconds=round(left))),
                 )
         parts: list[RenderableType] = [Text(self._head(), style="bold"), table]
-        parts += [Text(f"failed  {j.name}: {j.why}", style="red") for j in self._jobs if j.state == "failed"]
+        failed = [job for job in self._jobs if job.state == "failed"]
+        parts += [Text(f"failed  {job.name}: {job.why}", style="red") for job in failed[-_FAILED:]]
         if self._best is not None:
             parts.append(Text(f"best so far: {self._best[0]:.4f} validation bits per base, {self._best[1]}"))
         return Group(*parts)
