@@ -39,10 +39,10 @@ START := data.genome=tests/data/files/hpylori_start.txt
 study-sweep: $(DONE) ## experiments/sweep: 36 runs, then two more seeds of the best five (half an hour on 2 cores)
 ifdef QUICK
 	$(TRAIN) -m experiment=sweep $(TOY) $(START) tokens=2000 data.seq_len=10,50 model.embed_dim=4 sweep.dir=$(OUT)/quick-sweep
-	$(TRAIN) sweep=again sweep.dir=$(OUT)/quick-sweep hydra.sweeper.best=1 'hydra.sweeper.seeds=[1]'
+	$(TRAIN) sweep=replicate sweep.dir=$(OUT)/quick-sweep hydra.sweeper.best=1 'hydra.sweeper.seeds=[1]'
 else
 	$(TRAIN) experiment=sweep sweep=report sweep.dir=$(OUT)/study-sweep $(ARGS)
-	$(TRAIN) sweep=again sweep.dir=$(OUT)/study-sweep $(ARGS)
+	$(TRAIN) sweep=replicate sweep.dir=$(OUT)/study-sweep $(ARGS)
 	cp $(OUT)/study-sweep/sweep.csv experiments/sweep/results.csv
 	cp $(OUT)/study-sweep/sweep.png experiments/sweep/sweep.png
 endif

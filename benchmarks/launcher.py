@@ -18,9 +18,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from genoseq.launch.devices import make_slots
-from genoseq.launch.jobs import Job
-from genoseq.launch.pool import Pool
+from genoseq.sweeps.devices import make_slots
+from genoseq.sweeps.jobs import Job
+from genoseq.sweeps.pool import Pool
 
 JOBS = 20
 WORK = "import pathlib, sys, time; time.sleep(float(sys.argv[2])); (pathlib.Path(sys.argv[1]) / 'result.json').touch()"

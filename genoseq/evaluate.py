@@ -8,9 +8,9 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from genoseq.cli import verb
+from genoseq.app.cli import verb
+from genoseq.app.runtime import is_main_process
 from genoseq.errors import UserError
-from genoseq.process import main_process
 
 
 @verb("evaluate")
@@ -18,9 +18,9 @@ def main(cfg: DictConfig) -> float:
     """Score a checkpoint with its state carried along each record; return test bits per base."""
     from lightning.pytorch import Trainer
 
-    from genoseq import build
-    from genoseq.report.evaluation import evaluation_result, print_evaluation
-    from genoseq.report.files import write_csv, write_json
+    from genoseq.app import build
+    from genoseq.evaluation.records import evaluation_result, print_evaluation
+    from genoseq.files import write_csv, write_json
 
     folder = Path(HydraConfig.get().runtime.output_dir)
     checkpoint = build.load_checkpoint(cfg.ckpt)
@@ -37,16 +37,16 @@ def main(cfg: DictConfig) -> float:
     trainer = Trainer(**build.trainer_options(cfg.trainer), logger=False, default_root_dir=folder)
     trainer.test(module, datamodule=data, verbose=False)
     per_record = module.test_metrics.by_group()
-    if main_process():
+    if is_main_process():
         if home is None:
             print(f"The count models and the leakage are left out: {why_not}")
         result, records = evaluation_result(
-            cfg, about, data, home, module.figures["test"], per_record, module.device.type
+            cfg, about, data, home, module.reported["test"], per_record, module.device.type
         )
         write_json(folder / "evaluation.json", result)
         write_csv(folder / "records.csv", records)
         print_evaluation(result, records, folder)
-    return module.figures["test"]["test/bits_per_base"]
+    return module.reported["test"]["test/bits_per_base"]
 
 
 def _data_config(cfg: DictConfig, about: dict[str, Any]) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def _data_config(cfg: DictConfig, about: dict[str, Any]) -> dict[str, Any]:
 
 def _home(cfg: DictConfig, about: dict[str, Any]) -> tuple[Any, str]:
     """Return the data that the checkpoint was trained on, or None and why it cannot be had."""
-    from genoseq import build
+    from genoseq.app import build
 
     try:
         home = build.build_data(_data_config(cfg, about))

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from genoseq.cli import verb
+from genoseq.app.cli import verb
 from genoseq.errors import UserError
 
 STUDIES = ("context", "leakage", "report", "tokens")

@@ -6,14 +6,14 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from genoseq.cli import verb
+from genoseq.app.cli import verb
 
 
 @verb("sweep")
 def main(cfg: DictConfig) -> float | None:
     """Write and print a sweep's report; return the best setting's validation bits per base."""
-    from genoseq.report.sweep import fold
-    from genoseq.report.sweep_files import write_sweep
+    from genoseq.sweeps.groups import fold
+    from genoseq.sweeps.report_files import write_sweep
 
     return fold(write_sweep(Path(str(cfg.dir))))[0].val.mean
 

@@ -15,7 +15,7 @@ RESULT = {
     "baseline/order": 6,
     "baseline/bits_per_base": 1.951,
     "baseline/accuracy": 0.352,
-    "blend/bits_per_base": 1.93,
+    "imm/bits_per_base": 1.93,
     "chance/bits_per_base": 2.0,
     "chance/accuracy": 0.25,
     "train/steps": 300,

@@ -247,7 +247,7 @@ def test_an_unknown_override_is_told_by_hydra(
 def test_an_error_of_ours_keeps_its_traceback(
     run_verb: Callable[..., Any], tiny: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from genoseq import build
+    from genoseq.app import build
 
     def broken(*_: object) -> None:
         raise ValueError("a defect")

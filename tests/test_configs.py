@@ -19,12 +19,12 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 from torch.optim.lr_scheduler import LRScheduler
 
-from genoseq import build, resolvers
+from genoseq.app import build, resolvers
 from genoseq.data.datamodule import GenomeData
 from genoseq.data.sources import named_genome, named_genomes
 from genoseq.data.tokenizer import CharTokenizer, KmerTokenizer
-from genoseq.launch import plugins
 from genoseq.paths import conf_dir
+from genoseq.sweeps import plugins
 
 resolvers.register()
 plugins.register()
@@ -318,7 +318,7 @@ def test_experiments_are_the_report_s(name: str) -> None:
     assert cfg.scale == "report"
     tokenizer = build.make(cfg.data.tokenizer)
     v = tokenizer.vocabulary
-    assert isinstance(tokenizer, want["tokenizer"]) and v.words == want["words"] and v.stride == 1
+    assert isinstance(tokenizer, want["tokenizer"]) and v.num_classes == want["words"] and v.stride == 1
     assert v.k == round(math.log(want["words"], 4))
     with torch.device("meta"):  # shapes without memory
         net = build.build_network(cfg.model, v)

@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from genoseq import build
+from genoseq.app import build
 from genoseq.data.genome import read_genome
 
 FILES = Path(__file__).parent / "data" / "files"
@@ -100,7 +100,7 @@ def test_count_models_beside_it(
     config = [*tiny, f"data.genome={home / 'genome.txt'}", "baseline=true"]
     run = run_verb("train", tmp_path / "run", *config)
     measured, result = evaluate(run=run).json("evaluation.json"), run.json()
-    for name in ("baseline", "blend"):
+    for name in ("baseline", "imm"):
         for figure in ("accuracy", "bits_per_base"):
             assert measured[f"{name}/{figure}"] == pytest.approx(result[f"{name}/{figure}"], rel=1e-9)
     assert measured["baseline/order"] == result["baseline/order"]
@@ -117,10 +117,10 @@ def test_another_genome_by_record(evaluate: Callable[..., Any]) -> None:
     assert [int(row["tokens"]) for row in rows] == [record.length - 1 for record in genome.records]
     assert total["test/part"] == "whole genome" and total["genome/name"] == "klebsiella_plasmids"
     assert total["checkpoint/genome"] == "genome" and total["leakage/positions"] == 0
-    for name in ("baseline", "blend"):
+    for name in ("baseline", "imm"):
         bits = [float(row[f"{name}/bits_per_base"]) for row in rows]
         assert min(bits) <= total[f"{name}/bits_per_base"] <= max(bits)
-    assert "blend" in ran.out and "CP003227.1" in ran.out
+    assert "imm" in ran.out and "CP003227.1" in ran.out
 
 
 def test_the_genome_it_knows_is_known(evaluate: Callable[..., Any], home: Path, tmp_path: Path) -> None:

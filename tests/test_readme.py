@@ -64,7 +64,7 @@ def words_of(command: str, trained: Path, swept: Path) -> list[str]:
 
 def expected(words: list[str]) -> int | None:
     """Return how many runs a sweep's command leaves in a folder of its own; None if it works on one that is there."""
-    if "sweep=again" in words or any(w.startswith("dir=") for w in words):
+    if "sweep=replicate" in words or any(w.startswith("dir=") for w in words):
         return None
     return 2 if "sweep=optuna" in words or any(w.startswith("hydra/launcher=") for w in words) else 36
 

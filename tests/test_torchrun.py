@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from genoseq.app.runtime import is_main_process
+from genoseq.app.stamp import run_stamp, shared_stamp
 from genoseq.errors import UserError
-from genoseq.process import main_process
-from genoseq.stamp import run_stamp, shared_stamp
 
 GENOME = f"data.genome={Path(__file__).parent / 'data' / 'files' / 'hpylori_start.txt'}"
 RANKS = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID")
@@ -102,8 +102,8 @@ def test_what_a_folder_is_called_after(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", ["LOCAL_RANK", "RANK", "SLURM_PROCID"])
 def test_the_first_process_of_a_run(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert main_process()
+    assert is_main_process()
     monkeypatch.setenv(name, "0")
-    assert main_process()
+    assert is_main_process()
     monkeypatch.setenv(name, "1")
-    assert not main_process()
+    assert not is_main_process()

@@ -12,8 +12,8 @@ import torch
 import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from genoseq import build
-from genoseq.report.files import read_metrics
+from genoseq.app import build
+from genoseq.files import read_metrics
 from genoseq.training.progress import TimeEstimate
 
 FILES = Path(__file__).parent / "data" / "files"
@@ -33,7 +33,7 @@ SMALL = (
 )
 KEYS = {
     *(f"test/{name}" for name in ("loss", "accuracy", "bits_per_base", "perplexity", "mode")),
-    *("baseline/order", "baseline/accuracy", "baseline/bits_per_base", "blend/accuracy", "blend/bits_per_base"),
+    *("baseline/order", "baseline/accuracy", "baseline/bits_per_base", "imm/accuracy", "imm/bits_per_base"),
     *("leakage/positions", "leakage/shared_kmers", "train/steps", "train/tokens_per_second", "seconds", "seed"),
     *("genome/name", "genome/bases", "genome/sha256", "git/commit", "git/dirty"),
     *(f"version/{name}" for name in ("genoseq", "python", "torch", "lightning", "hydra")),
@@ -91,7 +91,7 @@ def test_it_leaves_these_files_and_no_other(ran):
         "curves.png",
         "result.json",
     }
-    assert {name.split("/")[1] for name in tensorboard if name.count("/") > 1} == {"baseline", "blend", "chance"}
+    assert {name.split("/")[1] for name in tensorboard if name.count("/") > 1} == {"baseline", "imm", "chance"}
     config = yaml.safe_load((ran.folder / ".hydra" / "config.yaml").read_text())
     assert config["trainer"]["max_steps"] == STEPS
     picture = matplotlib.image.imread(ran.folder / "curves.png")
@@ -161,7 +161,7 @@ def test_tensorboard_has_the_curves(ran):
 
 def test_tensorboard_draws_the_lines_to_beat_on_the_tags_of_the_curves(ran):
     curves, result = events(ran.folder / "tb").Tags()["scalars"], ran.json()
-    for line in ("baseline", "blend", "chance"):
+    for line in ("baseline", "imm", "chance"):
         board = events(ran.folder / "tb" / line)
         tags = board.Tags()["scalars"]
         assert set(tags) == {f"{s}/{name}" for s in ("train", "val", "test") for name in ("accuracy", "bits_per_base")}
@@ -187,7 +187,7 @@ def test_tensorboard_has_the_hparams_tab(ran):
 
 def test_the_console_ends_with_the_table(ran):
     end = ran.out[ran.out.index("accuracy (%)") :]
-    for row in ("model, frozen test", "baseline, order-", "blend of tables", "chance", "leakage: 0.0 %"):
+    for row in ("model, frozen test", "baseline, order-", "imm of tables", "chance", "leakage: 0.0 %"):
         assert row in end
     assert f"files:   {ran.folder}" in end
     assert f"tensorboard --logdir {ran.folder}" in end

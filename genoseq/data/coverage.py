@@ -31,7 +31,7 @@ def covered(parts: Parts, stage: str, span: int, block: int = BLOCK) -> Interval
 
     Windows that touch are one stretch.
     """
-    if not parts.leaks:
+    if not parts.splits_windows:
         return parts.of(stage)
     pairs: list[tuple[int, int]] = []
     for first, last in parts.of(stage).tolist():
@@ -47,7 +47,7 @@ def covered(parts: Parts, stage: str, span: int, block: int = BLOCK) -> Interval
 
 def with_context(parts: Parts, intervals: Intervals, lead: int) -> Intervals:
     """Return what `covered` found, each stretch from up to `lead` bases earlier on, where windows are split."""
-    if not parts.leaks or not len(intervals):
+    if not parts.splits_windows or not len(intervals):
         return intervals
     whole = parts.train
     first = whole[np.searchsorted(whole[:, 0], intervals[:, 0], side="right") - 1, 0]
@@ -77,7 +77,7 @@ def covered_positions(parts: Parts, span: int, block: int = BLOCK) -> float:
     Where the split is made of intervals this is their overlap, 0 unless the split is broken. Where windows themselves
     are split (``random_windows``) every window start is hashed and the windows over each position are counted.
     """
-    if not parts.leaks:
+    if not parts.splits_windows:
         return bases(intersect(parts.test, parts.train)) / max(1, bases(parts.test))
     inside = total = 0
     for first, last in parts.test.tolist():

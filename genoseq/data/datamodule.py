@@ -194,7 +194,7 @@ class GenomeData(LightningDataModule):
     def streams(self, stage: str) -> Streams:
         """Return what is scored of `stage`: carried streams, or windows from the zero state."""
         v = self.vocabulary
-        if self.carry_state and not self.parts.leaks:
+        if self.carry_state and not self.parts.splits_windows:
             rows = self.eval_rows * self._rank[1]
             return carry_streams(self.parts.of(stage), v.k, v.stride, rows, self.eval_warmup)
         return window_streams(self.parts, stage, self.span, self.seq_len, self.eval_windows, self.seed)

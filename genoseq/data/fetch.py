@@ -15,9 +15,9 @@ from urllib.parse import urlsplit
 import pooch
 import requests
 
-from genoseq.atomic import write_atomic
 from genoseq.data.fasta import Gathered, gather
 from genoseq.errors import UserError
+from genoseq.files import write_atomic
 
 log = logging.getLogger(__name__)
 

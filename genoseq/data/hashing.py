@@ -36,14 +36,14 @@ def _state(key: tuple[int, ...]) -> np.uint64:
     return np.uint64(state)
 
 
-def words(key: tuple[int, ...], counter: ArrayLike) -> U64:
+def hash64(key: tuple[int, ...], counter: ArrayLike) -> U64:
     """Return one 64-bit word a counter, shape of `counter`, as a function of (key, counter) alone."""
     return mix(np.asarray(counter).astype(np.uint64) ^ _state(key))
 
 
 def uniform(key: tuple[int, ...], counter: ArrayLike) -> NDArray[np.float64]:
     """Return one number in [0, 1) a counter, as a function of (key, counter) alone."""
-    return np.asarray((words(key, counter) >> np.uint64(11)).astype(np.float64) * 2.0**-53)
+    return np.asarray((hash64(key, counter) >> np.uint64(11)).astype(np.float64) * 2.0**-53)
 
 
 def permute(key: tuple[int, ...], index: ArrayLike, n: int) -> NDArray[np.int64]:
@@ -67,7 +67,7 @@ def permute(key: tuple[int, ...], index: ArrayLike, n: int) -> NDArray[np.int64]
     while pending.any():
         left, right = x[pending] >> half, x[pending] & mask
         for r in range(4):
-            left, right = right, left ^ (words((*key, r), right) & mask)
+            left, right = right, left ^ (hash64((*key, r), right) & mask)
         x[pending] = (left << half) | right
         pending = x >= np.uint64(n)
     return x.astype(np.int64)

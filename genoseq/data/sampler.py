@@ -98,7 +98,7 @@ def fitting_chain(parts: Parts, vocabulary: Vocabulary, seq_len: int, chain: int
     Stretches of `chain` windows lie inside one interval, so that long ones would leave short contigs untrained. Windows
     that are split by a hash have no neighbours to go on to: 1.
     """
-    if parts.leaks:
+    if parts.splits_windows:
         return 1
     lengths = parts.train[:, 1] - parts.train[:, 0]
     while chain > 1 and lengths[lengths >= vocabulary.span(seq_len * chain)].sum() < 0.95 * lengths.sum():
@@ -121,7 +121,7 @@ def draw(parts: Parts, windows: WindowIndex, stage: str, key: tuple[int, ...], g
     attempt, patience = 0, 100 / parts.share(stage)  # by chance, one draw in 10^43 needs more
     while len(again := np.flatnonzero(~parts.accepts(stage, starts))):
         attempt += 1
-        index = hashing.words((*key, -attempt), g[again]) % np.uint64(n)
+        index = hashing.hash64((*key, -attempt), g[again]) % np.uint64(n)
         starts[again] = windows.start(index.astype(np.int64))
         if attempt > patience:
             raise UserError(
@@ -188,7 +188,7 @@ def window_streams(parts: Parts, stage: str, span: int, seq_len: int, limit: int
     Where windows are split by a hash (``random_windows``), `limit` of them are drawn at random.
     """
     windows = WindowIndex(parts.of(stage), span, parts.window_stride)
-    if parts.leaks:
+    if parts.splits_windows:
         key = (seed, 5, ("train", "val", "test").index(stage))
         starts = draw(parts, windows, stage, key, np.arange(min(limit, len(windows))))
     else:

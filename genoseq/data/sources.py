@@ -11,11 +11,11 @@ from pathlib import Path
 
 import yaml
 
-from genoseq.atomic import write_atomic
 from genoseq.data.fasta import COMPRESSION_SUFFIXES, SEQUENCE_SUFFIXES, Gathered, file_stem, gather, sequence_sha256
 from genoseq.data.fetch import cache_folder, fetch_accession, is_accession, is_assembly
 from genoseq.data.genome import Genome, read_genome
 from genoseq.errors import UserError
+from genoseq.files import write_atomic
 from genoseq.paths import conf_dir
 
 log = logging.getLogger(__name__)

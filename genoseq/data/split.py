@@ -50,13 +50,13 @@ class Parts:
     dropped: dict[str, int] = field(default_factory=dict)
 
     @property
-    def leaks(self) -> bool:
+    def splits_windows(self) -> bool:
         """Whether windows, not bases, are split: the same base may lie in windows of several parts."""
         return self.hash_key is not None
 
     def overlap(self, span: int) -> bool:
         """Return whether a test window of `span` bases may share bases with a training window."""
-        return self.leaks and self.window_stride < span
+        return self.splits_windows and self.window_stride < span
 
     def of(self, stage: str) -> Intervals:
         """Return the intervals of ``train``, ``val`` or ``test``."""

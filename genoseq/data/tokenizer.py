@@ -29,8 +29,8 @@ class Vocabulary:
     ----------
     size : int
         Number of token ids, the unknown token included.
-    first, words : int
-        Ids ``first … first + words - 1`` are the words a model can predict; the one id outside is ``unknown``.
+    first, num_classes : int
+        Ids ``first … first + num_classes - 1`` are the words a model can predict; the one id outside is ``unknown``.
     unknown : int
         Id of a token with a letter other than A, C, G, T. It is read but never predicted.
     k, stride : int
@@ -39,7 +39,7 @@ class Vocabulary:
 
     size: int
     first: int
-    words: int
+    num_classes: int
     unknown: int
     k: int
     stride: int
@@ -110,7 +110,7 @@ class CharTokenizer(Tokenizer):
             raise UserError(
                 f"data=char reads one base a token, so data.k={k} data.stride={stride} does not fit; use data=kmer"
             )
-        self.vocabulary = Vocabulary(size=5, first=1, words=4, unknown=UNKNOWN, k=1, stride=1)
+        self.vocabulary = Vocabulary(size=5, first=1, num_classes=4, unknown=UNKNOWN, k=1, stride=1)
 
     def encode(self, codes: Tensor) -> Tensor:
         return codes  # the genome's own codes are the tokens: nothing to copy
@@ -141,7 +141,7 @@ class KmerTokenizer(Tokenizer):
         if stride < 1:
             raise UserError(f"data.stride={stride} is not a step in bases: give 1 (tokens overlap) or more")
         words = 4**k
-        self.vocabulary = Vocabulary(size=words + 1, first=0, words=words, unknown=words, k=k, stride=stride)
+        self.vocabulary = Vocabulary(size=words + 1, first=0, num_classes=words, unknown=words, k=k, stride=stride)
 
     def encode(self, codes: Tensor) -> Tensor:
         v = self.vocabulary
@@ -167,8 +167,8 @@ class KmerTokenizer(Tokenizer):
 
     def reverse_complement(self) -> Tensor:
         v = self.vocabulary
-        token = torch.arange(v.words)
-        out = torch.zeros(v.words, dtype=torch.int64)
+        token = torch.arange(v.num_classes)
+        out = torch.zeros(v.num_classes, dtype=torch.int64)
         for _ in range(v.k):
             out = out * 4 + (token % 4 + 2) % 4  # A=0 and T=2 pair, C=1 and G=3 pair
             token = token // 4

@@ -7,8 +7,8 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
+from genoseq.baselines.fit import Baselines, chance, leakage
 from genoseq.data.datamodule import GenomeData
-from genoseq.report.baselines import Opponents, chance, leakage
 from genoseq.report.provenance import provenance
 
 
@@ -34,15 +34,15 @@ def about_data(data: GenomeData) -> dict[str, Any]:
         "tokens/stride": v.stride,
         "tokens/new_bases": v.new_bases,
         "split/leaks": data.parts.overlap(data.span),
-        **({"split/window_stride": data.parts.window_stride} if data.parts.leaks else {}),
+        **({"split/window_stride": data.parts.window_stride} if data.parts.splits_windows else {}),
     }
 
 
-def opponents_result(scores: dict[str, Any], opponents: Opponents | None) -> dict[str, Any]:
+def baselines_result(scores: dict[str, Any], baselines: Baselines | None) -> dict[str, Any]:
     """Return the count models' figures (accuracy a base, bits a base)."""
-    if opponents is None:
+    if baselines is None:
         return {}
-    out: dict[str, Any] = {"baseline/order": opponents.table.order, "baseline/smoothing": opponents.table.smoothing}
+    out: dict[str, Any] = {"baseline/order": baselines.table.order, "baseline/smoothing": baselines.table.smoothing}
     for name, score in scores.items():
         out |= {f"{name}/accuracy": score.accuracy, f"{name}/bits_per_base": score.bits_per_base}
     return out
@@ -51,7 +51,7 @@ def opponents_result(scores: dict[str, Any], opponents: Opponents | None) -> dic
 def run_result(
     cfg: DictConfig,
     data: GenomeData,
-    opponents: Opponents | None,
+    baselines: Baselines | None,
     measured: dict[str, float],
     ran: dict[str, Any],
     device: str,
@@ -67,10 +67,10 @@ def run_result(
     device : str
         Kind of device that it ran on.
     """
-    scores = opponents.score("test") if opponents and measured else {}
+    scores = baselines.score("test") if baselines and measured else {}
     return {
         **measured,
-        **opponents_result(scores, opponents if scores else None),
+        **baselines_result(scores, baselines if scores else None),
         **chance(data),
         **(leakage(data) if measured else {}),
         "test/mode": "frozen",
@@ -78,15 +78,15 @@ def run_result(
         "seed": cfg.seed,
         "scale": cfg.scale,
         **about_data(data),
-        "split/name": split_name(data.parts.leaks),
+        "split/name": split_name(data.parts.splits_windows),
         "model/name": choice("model"),
         **provenance(device),
     }
 
 
-def curve_lines(result: dict[str, Any], opponents: Opponents | None) -> dict[str, Any]:
+def curve_lines(result: dict[str, Any], baselines: Baselines | None) -> dict[str, Any]:
     """Return title and level lines of a run's curves.png."""
-    labels = {"chance": "chance", **(opponents.names if opponents else {})}
+    labels = {"chance": "chance", **(baselines.names if baselines else {})}
     shown = {name: label for name, label in labels.items() if f"{name}/bits_per_base" in result}
     leak = "; this split leaks: accuracy measures memory" if result["split/leaks"] else ""
     bits = result.get("test/bits_per_base")

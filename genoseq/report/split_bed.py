@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from genoseq.atomic import write_atomic
 from genoseq.data.datamodule import GenomeData
 from genoseq.data.split import STAGES
+from genoseq.files import write_atomic
 
 
 def write_split(data: GenomeData, path: Path) -> None:
@@ -18,13 +18,13 @@ def write_split(data: GenomeData, path: Path) -> None:
     lines = [f"# genome {data.genome.name} sha256 {data.genome.sha256}"]
     if parts.window_stride > 1:
         lines.append(f"# windows of {data.span} bases start at every {parts.window_stride} bases of a line")
-    stages = ("train",) if parts.leaks else STAGES
+    stages = ("train",) if parts.splits_windows else STAGES
     rows = sorted((int(a), int(b), stage) for stage in stages for a, b in parts.of(stage))
     records = iter(data.genome.records)
     record = next(records)
     for start, stop, stage in rows:
         while start >= record.end:
             record = next(records)
-        name = "random_windows" if parts.leaks else stage
+        name = "random_windows" if parts.splits_windows else stage
         lines.append(f"{record.name}\t{start - record.start}\t{stop - record.start}\t{name}")
     write_atomic(path, "\n".join(lines) + "\n")

@@ -18,16 +18,16 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from genoseq import resolvers
-from genoseq.atomic import write_atomic
+from genoseq.app import resolvers
 from genoseq.errors import UserError
+from genoseq.files import write_atomic
 from genoseq.report.figures import FAINT, INK
-from genoseq.report.sweep import Run, Stat, Sweep
-from genoseq.report.sweep_read import collect
-from genoseq.report.sweep_words import Level, count_line, genomes
+from genoseq.sweeps.groups import Run, Stat, Sweep
+from genoseq.sweeps.read import collect
+from genoseq.sweeps.report_words import Level, count_line, genomes
 
-OPPONENTS = ("baseline", "blend")
-DASHES = {"baseline": (0, (6, 3)), "blend": (0, (1, 1.5))}
+OPPONENTS = ("baseline", "imm")
+DASHES = {"baseline": (0, (6, 3)), "imm": (0, (1, 1.5))}
 
 
 def read_study(folder: Path) -> Sweep:
@@ -86,7 +86,7 @@ def scale_line(settings: Sequence[Sequence[Run]]) -> str:
     return f"{runs[0].result.get('scale')} scale: hidden {sizes}, {tokens / 1e6:.2g} M training tokens a run, {seeds}"
 
 
-def opponents(runs: Iterable[Run]) -> dict[str, Level]:
+def baselines(runs: Iterable[Run]) -> dict[str, Level]:
     """Return the count models by name: the mean over runs, which differ by the gap between parts only."""
     runs = list(runs)
     orders = {order for run in runs if (order := run.figure("baseline/order")) is not None}
@@ -97,7 +97,7 @@ def opponents(runs: Iterable[Run]) -> dict[str, Level]:
         shares = [value for run in runs if (value := run.figure(f"{name}/accuracy")) is not None]
         if bits:
             accuracy = statistics.fmean(shares) if shares else None
-            found[name] = Level(labels.get(name, "blend of tables"), statistics.fmean(bits), accuracy)
+            found[name] = Level(labels.get(name, "imm of tables"), statistics.fmean(bits), accuracy)
     return found
 
 

@@ -14,10 +14,10 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from numpy.typing import NDArray
 
 from genoseq.errors import UserError
+from genoseq.files import read_metrics, write_csv
 from genoseq.report import study_common as common
 from genoseq.report.figures import BLACK, BLUE, GREEN, ORANGE, PURPLE, SKY, VERMILLION
-from genoseq.report.files import read_metrics, write_csv
-from genoseq.report.sweep import Run, Stat
+from genoseq.sweeps.groups import Run, Stat
 
 _STYLES = [(ORANGE, "o"), (SKY, "s"), (GREEN, "^"), (PURPLE, "D"), (VERMILLION, "v"), (BLUE, "P"), (BLACK, "X")]
 _A_DECADE = 7  # stretches that the curves are averaged over
@@ -90,7 +90,7 @@ def write_study(folder: Path, out: Path) -> None:
     _draw(windows, points, files[2])
     heads = ("window", "windows\na step", "steps", "test\nbits/base", "last tenth\nbits/base", "seconds")
     rows = [_cells(window) for window in windows]
-    levels = [(level.label, "", "", f"{level.bits:.4f}", "", "") for level in common.opponents(runs).values()]
+    levels = [(level.label, "", "", f"{level.bits:.4f}", "", "") for level in common.baselines(runs).values()]
     common.print_study(sweep, _scale(windows), heads, rows, levels, files)
 
 
@@ -168,7 +168,7 @@ def _draw(windows: Sequence[Window], points: Sequence[dict[str, Any]], out: Path
         x = [math.sqrt(point["first"] * point["last"]) for point in mine]
         y = [math.nan if point["bits_per_base"] is None else point["bits_per_base"] for point in mine]
         axes.plot(x, y, color=colour, marker=marker, markersize=8, linewidth=2, label=f"{window.seq_len:,}")
-    common.draw_levels(axes, common.opponents(runs))
+    common.draw_levels(axes, common.baselines(runs))
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if windows[-1].seq_len <= 1000 else (1, 3)))
     axes.xaxis.set_minor_locator(NullLocator())

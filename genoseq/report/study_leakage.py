@@ -11,13 +11,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from genoseq.report.files import write_csv
+from genoseq.files import write_csv
 from genoseq.report.study_leakage_figure import draw_leakage
 from genoseq.report.study_leakage_read import Measured, Score, read_runs, scale
 
 _ABOUT = ("leakage/positions", "leakage/shared_kmers", "baseline/order", "train/steps", "seconds", "seed")
 _SHOWN = (6, 12, 16)  # orders of tables in the printed table
-_HEADS = ("genome", "windows start", "seen", "24-mers", *(f"order {k}" for k in _SHOWN), "best table", "blend", "LSTM")
+_HEADS = ("genome", "windows start", "seen", "24-mers", *(f"order {k}" for k in _SHOWN), "best table", "imm", "LSTM")
 _MEANS = (
     "Accuracy (%) / bits per base on the test part. seen: test positions inside a training window (%); 24-mers: those "
     "of the test part that occur in training (%); best table: of orders 0 to 16, the most accurate on the test part."
@@ -71,7 +71,7 @@ def _cells(one: Measured) -> list[str]:
         *(_share(one, f"leakage/{name}") for name in ("positions", "shared_kmers")),
         *(_pair(one.tables[order]) for order in _SHOWN),
         f"{_pair(one.tables[best])} (k={best})",
-        *(_pair(one.others.get(name)) for name in ("blend", "LSTM")),
+        *(_pair(one.others.get(name)) for name in ("imm", "LSTM")),
     ]
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from genoseq.atomic import write_atomic
+from genoseq.files import write_atomic
 from genoseq.report.figures import BLACK, BLUE, FAINT, GREEN, INK, ORANGE, PURPLE, SKY, VERMILLION
 from genoseq.report.study_leakage_read import Measured, largest, scale, trained
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import NamedTuple
 
 from genoseq.errors import UserError
-from genoseq.report.files import read_metrics
+from genoseq.files import read_metrics
 from genoseq.report.study_common import configured, training_tokens
-from genoseq.report.sweep import Run
-from genoseq.report.sweep_read import collect
+from genoseq.sweeps.groups import Run
+from genoseq.sweeps.read import collect
 
 BYSTANDER = "leakage_tables"
 """The experiment whose network is not trained: its runs measure tables only."""
@@ -79,10 +79,10 @@ def read_runs(folder: Path) -> list[Measured]:
 
 
 def _measured(run: Run) -> Measured:
-    tables = read_metrics(run.folder / "tables.csv")
+    tables = read_metrics(run.folder / "orders.csv")
     pairs = zip(tables.get("accuracy", []), tables.get("bits_per_base", []), strict=True)
     scores = [Score(accuracy, bits) for accuracy, bits in pairs if accuracy is not None and bits is not None]
-    names = {"blend": "blend", "chance": "chance"}
+    names = {"imm": "imm", "chance": "chance"}
     if f"experiment={BYSTANDER}" not in run.words:
         names["test"] = "LSTM"
     stride = run.figure("split/window_stride")

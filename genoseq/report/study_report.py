@@ -11,21 +11,20 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from genoseq.atomic import write_atomic
-from genoseq.report.files import write_csv
+from genoseq.files import write_atomic, write_csv
 from genoseq.report.study_report_figure import draw_models, draw_summary
 from genoseq.report.study_report_read import Cited, Trained, facts, read_cited, read_runs, scale
 
 _KEYS = (
     *("scale", "genome/name", "genome/bases", "model/parameters", "train/steps", "test/accuracy", "test/bits_per_base"),
     *("test/loss", "val/bits_per_base", "baseline/order", "baseline/accuracy", "baseline/bits_per_base"),
-    *("blend/accuracy", "blend/bits_per_base", "chance/accuracy", "chance/bits_per_base", "leakage/positions"),
+    *("imm/accuracy", "imm/bits_per_base", "chance/accuracy", "chance/bits_per_base", "leakage/positions"),
     *("leakage/shared_kmers", "tokens/new_bases", "split/leaks", "train/tokens_per_second", "seconds", "seed"),
     *("precision", "host/device", "version/genoseq", "version/torch"),
 )
-_COLUMNS = ("model", "split", "report", "ours", "order-k table", "k", "blend", "leakage", "last loss", "report's")
+_COLUMNS = ("model", "split", "report", "ours", "order-k table", "k", "imm", "leakage", "last loss", "report's")
 _MEANS = (
-    "report, ours, table, blend: accuracy (%) / bits per base on the test part; leakage: test positions that lie in a "
+    "report, ours, table, imm: accuracy (%) / bits per base on the test part; leakage: test positions that lie in a "
     "training window; last loss, and the report's: in training, nats a token."
 )
 
@@ -72,7 +71,7 @@ def _cells(one: Trained, cited: Cited) -> list[str]:
         f"{100 * cited.accuracy:.2f} / –" if one.leaks else "–",
         *(_pair(one, stage) for stage in ("test", "baseline")),
         "–" if order is None else f"{order:.0f}",
-        _pair(one, "blend"),
+        _pair(one, "imm"),
         "–" if leak is None else f"{100 * leak:.1f} %",
         f"{one.train.values[-1]:.4f}" if one.train.values else "–",
         f"{cited.loss:.4f}" if one.leaks else "–",

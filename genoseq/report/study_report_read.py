@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from genoseq.errors import UserError
+from genoseq.files import read_metrics
 from genoseq.paths import conf_dir
-from genoseq.report.curves import Curve, points
-from genoseq.report.files import read_metrics
-from genoseq.report.sweep import Run
-from genoseq.report.sweep_read import collect
+from genoseq.report.plots import Curve, points
+from genoseq.sweeps.groups import Run
+from genoseq.sweeps.read import collect
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,10 @@ from typing import Any
 
 from matplotlib.ticker import FixedLocator
 
+from genoseq.files import write_csv
 from genoseq.report import study_common as common
 from genoseq.report.figures import BLACK, BLUE, VERMILLION
-from genoseq.report.files import write_csv
-from genoseq.report.sweep import Run, Stat
+from genoseq.sweeps.groups import Run, Stat
 
 CHARACTERS, OVERLAPPING, DISJOINT = "characters", "overlapping", "disjoint"
 _STYLES = {OVERLAPPING: (BLUE, "o", "-"), DISJOINT: (VERMILLION, "s", (0, (7, 2)))}
@@ -66,7 +66,7 @@ def write_study(folder: Path, out: Path) -> None:
             "" if level.accuracy is None else f"{100 * level.accuracy:.2f} %",
             "",
         )
-        for level in common.opponents(runs).values()
+        for level in common.baselines(runs).values()
     ]
     common.print_study(sweep, _scale(kinds), heads, [_cells(kind) for kind in kinds], levels, files)
 
@@ -148,7 +148,7 @@ def _draw(kinds: Sequence[Kind], out: Path) -> None:
         x, y, error = _points(single)
         axes.plot(x, y, color=BLACK, linestyle="", marker="D", markersize=12, zorder=3, label=CHARACTERS)
         axes.errorbar(x, y, error, color=BLACK, linestyle="", capsize=6, zorder=3)
-    common.draw_levels(axes, common.opponents(runs))
+    common.draw_levels(axes, common.baselines(runs))
     axes.xaxis.set_major_locator(FixedLocator(sorted({kind.k for kind in kinds})))
     common.save(figure, None, out)
 

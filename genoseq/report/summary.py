@@ -28,7 +28,7 @@ def print_start(cfg: DictConfig, data: GenomeData, module: LightningModule) -> N
     size = sum(p.numel() for p in module.parameters())
     shares = ", ".join(f"{stage} {bases(parts.of(stage)):,}" for stage in ("train", "val", "test"))
     leak = " (leaks by design)" if parts.overlap(data.span) else ""
-    split = f"random windows of the whole genome{leak}" if parts.leaks else shares
+    split = f"random windows of the whole genome{leak}" if parts.splits_windows else shares
     print(f"{genome.name}: {len(genome):,} bases in {len(genome.records)} record(s); {split}")
     print(f"{type(module.net).__name__} with {size:,} parameters, {cfg.trainer.max_steps:,} steps ({cfg.scale} scale)")
 
@@ -108,11 +108,11 @@ def _rows(result: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     rows = [
         (f"model, {f'{mode} ' if mode else ''}test{token}", "test", "bold"),
         (f"baseline, {'best' if order is None else f'order-{order}'} table{base}", "baseline", ""),
-        (f"blend of tables{base}", "blend", ""),
+        (f"imm of tables{base}", "imm", ""),
         (f"chance{token}", "chance", ""),
     ]
     # a run told not to measure the count models (baseline=false) has no rows for them
-    return [row for row in rows if row[1] not in ("baseline", "blend") or f"{row[1]}/bits_per_base" in result]
+    return [row for row in rows if row[1] not in ("baseline", "imm") or f"{row[1]}/bits_per_base" in result]
 
 
 def _number(result: Mapping[str, Any], key: str) -> float | None:

@@ -95,7 +95,7 @@ def every(trainer: Trainer) -> int:
     return steps
 
 
-class StepFigures(Callback):
+class StepMetrics(Callback):
     """Learning rate, gradient norm and tokens a second, whenever the training figures are reported."""
 
     def __init__(self) -> None:

@@ -18,7 +18,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
 from genoseq.data.batch import Batch
-from genoseq.data.hashing import words
+from genoseq.data.hashing import hash64
 from genoseq.data.tokenizer import Vocabulary
 from genoseq.errors import UserError
 from genoseq.training.callbacks import every
@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 class NextToken(LightningModule):
-    """Next-token prediction: cross-entropy over the words, the unknown token neither predicted nor scored.
+    """Next-token prediction: cross-entropy over the vocabulary, the unknown token neither predicted nor scored.
 
     Parameters
     ----------
@@ -69,7 +69,7 @@ class NextToken(LightningModule):
         self.train_metrics = TokenMetrics(new_bases, persistent=True)  # a resumed run goes on with its running means
         self.val_metrics = TokenMetrics(new_bases)
         self.test_metrics = TokenMetrics(new_bases, groups)
-        self.figures: dict[str, dict[str, float]] = {}  # the last report of each stage
+        self.reported: dict[str, dict[str, float]] = {}  # the last report of each stage
         self._state: dict[str, Any] = {}  # by stage: validation must not disturb a chain of training windows
         if compile:
             net.compile()  # in place: the checkpoint's keys stay clean
@@ -89,8 +89,8 @@ class NextToken(LightningModule):
         scored = target != v.unknown
         if batch.scored is not None:
             scored = scored & batch.scored
-        # only words are predicted: the unknown token's logit takes no part in the softmax
-        known = logits[..., v.first : v.first + v.words].float()
+        # only known tokens are predicted: the unknown token's logit takes no part in the softmax
+        known = logits[..., v.first : v.first + v.num_classes].float()
         index = torch.where(scored, target - v.first, -100)
         nats = functional.cross_entropy(known.flatten(0, 1), index.flatten(), reduction="none").view_as(target)
         correct = known.detach().argmax(-1) == index
@@ -103,7 +103,7 @@ class NextToken(LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Make dropout a function of (seed, rank, step)."""
-        torch.manual_seed(int(words((self.seed, 6, self.global_rank), batch.step)) >> 1)
+        torch.manual_seed(int(hash64((self.seed, 6, self.global_rank), batch.step)) >> 1)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
         """Return the mean code length (nats a token) of one batch; None, without an update, if nothing is scored."""
@@ -130,7 +130,7 @@ class NextToken(LightningModule):
         schedule = self.lr_schedulers() if self.trainer.state.fn == "fit" else None
         if isinstance(schedule, ReduceLROnPlateau):
             # here, not by Lightning, which does so after the checkpoint is written: a resumed run would lack this step
-            schedule.step(self.figures["val"]["val/bits_per_base"])
+            schedule.step(self.reported["val"]["val/bits_per_base"])
 
     def on_test_epoch_start(self) -> None:
         """Forget an earlier test, whose sums were kept."""
@@ -164,7 +164,7 @@ class NextToken(LightningModule):
                 f"training has diverged: the {stage} loss is {figures[f'{stage}/loss']} after {self.global_step:,} "
                 "steps; lower optimizer.lr, or clip gradients with trainer.gradient_clip_val"
             )
-        self.figures[stage] = figures
+        self.reported[stage] = figures
         self.log_dict(figures, logger=False)  # for callbacks: the best checkpoint, early stopping, the bar
         if self.trainer.is_global_zero:
             for logger in self.trainer.loggers:

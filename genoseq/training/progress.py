@@ -22,7 +22,7 @@ def progress() -> Callback:
     return StepBar(refresh_rate=1, leave=True) if Console().is_terminal else StepLines()
 
 
-def figures_now(trainer: Trainer) -> dict[str, str]:
+def latest_metrics(trainer: Trainer) -> dict[str, str]:
     """Return what is known of bits per base and speed, as text."""
     seen = trainer.callback_metrics
     names = {"train": "train/bits_per_base", "val": "val/bits_per_base"}
@@ -49,7 +49,7 @@ class StepLines(Callback):
             now = time.perf_counter()
             pace = (now - self._begin[0]) / max(1, step - self._begin[1])  # since the last line: a start may be slow
             self._begin = (now, step)
-            figures = "  ".join(f"{name} {value}" for name, value in figures_now(trainer).items())
+            figures = "  ".join(f"{name} {value}" for name, value in latest_metrics(trainer).items())
             print(
                 f"step {step:,}/{last:,}  {figures}  left {timedelta(seconds=round(pace * (last - step)))}", flush=True
             )
@@ -63,7 +63,7 @@ class StepBar(RichProgressBar):
 
     def get_metrics(self, trainer: Trainer, pl_module: LightningModule) -> dict[str, Any]:
         """Return the figures beside the bar."""
-        return dict(figures_now(trainer))
+        return dict(latest_metrics(trainer))
 
 
 class TimeEstimate(Callback):

@@ -12,9 +12,9 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from torch.utils.tensorboard import SummaryWriter
 
 from genoseq.data.datamodule import GenomeData
+from genoseq.evaluation.positions import window_metrics
 from genoseq.report.figures import confusion_figure, position_figure
 from genoseq.training.module import NextToken
-from genoseq.training.windows import window_figures
 
 GROUPS = ("data", "model", "optimizer", "scheduler", "trainer", "seed")
 FINAL = ("val/bits_per_base", "test/bits_per_base", "test/accuracy")
@@ -91,7 +91,7 @@ def close_page(
     boards = _boards(trainer)
     if not boards:
         return
-    seen = window_figures(module, data)
+    seen = window_metrics(module, data)
     title = f"{data.genome.name}, validation part, windows of {len(seen.accuracy):,} tokens"
     for board in boards:
         board.log_metrics({f"hp/{name}": result[name] for name in FINAL if name in result}, step=trainer.global_step)

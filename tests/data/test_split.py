@@ -97,7 +97,7 @@ def test_contiguous_parts(genome, seed, span, test, val):
     assert len(free) - unknown <= parts.dropped["test"]
     assert np.flatnonzero(stages == 0).max() < np.flatnonzero(stages == 1).min()
     assert np.flatnonzero(stages == 1).max() < first
-    assert not parts.leaks
+    assert not parts.splits_windows
 
 
 def test_contiguous_test_is_the_last_fifth_of_the_whole(make_genome, letters):
@@ -242,7 +242,7 @@ def test_unreadable_bed_file_is_named(genome, tmp_path):
 def test_random_windows_give_each_start_one_stage(make_genome, letters):
     genome = make_genome(letters(40_000))
     parts = RandomWindowsSplit(0.2, 0.05)(genome, span=50, seed=1)
-    assert parts.leaks
+    assert parts.splits_windows
     starts = np.arange(40_000)
     of = np.stack([parts.accepts(stage, starts) for stage in STAGES])
     assert (of.sum(0) == 1).all()

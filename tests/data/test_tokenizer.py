@@ -28,7 +28,7 @@ def test_char_ids_are_the_reports(make_genome):
     codes = make_genome("ACTGN").codes
     assert CharTokenizer().encode(codes).tolist() == [1, 2, 3, 4, 0]
     v = CharTokenizer().vocabulary
-    assert (v.size, v.first, v.words, v.unknown, v.k, v.stride, v.new_bases) == (5, 1, 4, 0, 1, 1, 1)
+    assert (v.size, v.first, v.num_classes, v.unknown, v.k, v.stride, v.new_bases) == (5, 1, 4, 0, 1, 1, 1)
 
 
 @given(text=any_letters)
@@ -92,7 +92,7 @@ def test_reverse_complement_table_is_an_involution(tokenizer):
     assert torch.equal(table[table], torch.arange(v.size))
     assert table[v.unknown] == v.unknown
     if v.k % 2:  # a word of odd length is never its own reverse complement
-        assert not (table == torch.arange(v.size))[v.first : v.first + v.words].any()
+        assert not (table == torch.arange(v.size))[v.first : v.first + v.num_classes].any()
 
 
 @given(text=any_letters, k=st.integers(0, 6))
@@ -110,7 +110,7 @@ def test_new_bases_and_span(k, stride, new):
     v = KmerTokenizer(k, stride).vocabulary
     assert v.new_bases == new
     assert v.span(10) == 10 * stride + k  # the eleventh token begins ten strides on
-    assert (v.size, v.words, v.first, v.unknown) == (4**k + 1, 4**k, 0, 4**k)
+    assert (v.size, v.num_classes, v.first, v.unknown) == (4**k + 1, 4**k, 0, 4**k)
 
 
 @pytest.mark.parametrize(

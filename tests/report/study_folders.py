@@ -9,9 +9,9 @@ from typing import Any
 import yaml
 from sweep_folders import Fake, write
 
-from genoseq.report.files import write_csv
+from genoseq.files import write_csv
 
-MADE = {"blend/accuracy": 0.426, "scale": "demo", "seconds": 60.0, "model/parameters": 90_000}
+MADE = {"imm/accuracy": 0.426, "scale": "demo", "seconds": 60.0, "model/parameters": 90_000}
 
 
 def study(

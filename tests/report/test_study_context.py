@@ -11,7 +11,7 @@ from study_folders import positions, sorted_by_job, study
 
 from genoseq.errors import UserError
 from genoseq.report.study_context import Scored, by_window, curve, write_study
-from genoseq.report.sweep import Run
+from genoseq.sweeps.groups import Run
 
 LENGTHS = (10, 100, 1000)
 
@@ -49,7 +49,7 @@ def test_every_figure_is_in_the_csv(tmp_path: Path, capsys: pytest.CaptureFixtur
         assert float(row["baseline/bits_per_base"]) == 1.951
     text = " ".join(capsys.readouterr().out.split())
     assert "hpylori, 3 runs: 3 done demo scale: hidden 128, 6 M training tokens a run, one seed each" in text
-    assert "1,000 10 600 1.7624 1.7565 60" in text and "order-6 table 1.9510" in text and "blend of tables" in text
+    assert "1,000 10 600 1.7624 1.7565 60" in text and "order-6 table 1.9510" in text and "imm of tables" in text
     assert imread(tmp_path / "out" / "figure.png").shape == (750, 1200, 4)
 
 

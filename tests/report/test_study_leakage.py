@@ -40,7 +40,7 @@ def fake(stride: int | None, bases: int, lstm: bool) -> Fake:
     settings |= {"data/split": "contiguous"} if stride is None else {"data.split.window_stride": stride}
     result = {
         "test/accuracy": 0.36 + 0.42 * seen(stride),
-        "blend/accuracy": 0.43 + 0.56 * seen(stride),
+        "imm/accuracy": 0.43 + 0.56 * seen(stride),
         "leakage/positions": seen(stride),
         "leakage/shared_kmers": 0.02 + 0.97 * seen(stride),
         "genome/name": "hpylori" if bases == WHOLE else f"hpylori[0:{bases}]",
@@ -58,7 +58,7 @@ def fill(folder: Path, strides: tuple[int | None, ...], scopes: tuple[tuple[int,
     for (stride, bases, _), job in zip(fakes, json.loads((folder / "jobs.json").read_text())["jobs"], strict=True):
         run = folder / job["name"]
         rows = [f"{k},{a},{2 - a}" for k, a in enumerate(tables(stride, bases))]
-        (run / "tables.csv").write_text("\n".join(["order,accuracy,bits_per_base", *rows, ""]))
+        (run / "orders.csv").write_text("\n".join(["order,accuracy,bits_per_base", *rows, ""]))
         config = {"model": {"hidden_size": 128}, "data": {"batch_size": 32, "seq_len": 200}}
         (run / ".hydra" / "config.yaml").write_text(yaml.safe_dump(config))
 
@@ -136,7 +136,7 @@ def test_what_is_missing_is_said(tmp_path: Path, study: Path) -> None:
     (tmp_path / "empty").mkdir()
     with pytest.raises(UserError, match=r"no run in the folders of .*empty has been tested"):
         read_runs(tmp_path / "empty")
-    next((study / "contiguous").glob("*/tables.csv")).unlink()
+    next((study / "contiguous").glob("*/orders.csv")).unlink()
     with pytest.raises(UserError, match=r"There is no .*tables\.csv"):
         read_runs(study)
 

@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 from omegaconf import DictConfig
 from sweep_folders import Fake, write
 
-from genoseq import resolvers
+from genoseq.app import resolvers
 from genoseq.errors import UserError
 from genoseq.paths import conf_dir
 from genoseq.report import study_report_read
@@ -39,7 +39,7 @@ def result(model: int, split: str) -> dict[str, Any]:
         "baseline/order": 12 if leaks else 3,
         "baseline/accuracy": 0.999 if leaks else 0.331,
         "baseline/bits_per_base": 0.012 if leaks else 1.955,
-        "blend/accuracy": 0.999 if leaks else 0.337,
+        "imm/accuracy": 0.999 if leaks else 0.337,
         "leakage/positions": 0.9996 if leaks else 0.0,
         "tokens/new_bases": 1,
         "split/leaks": leaks,

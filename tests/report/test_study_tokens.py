@@ -44,7 +44,7 @@ def test_kinds_and_bases(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     assert [int(row["train/bases"]) for row in table] == [2_048_000] * 4 + [2_048_000 * k for k in KS]
     text = " ".join(capsys.readouterr().out.split())
     assert "characters 4 1.7700 2.0 M 36.00 % 60" in text and "6-mers, disjoint 4,096 1.8200 12.3 M 36.00 % 60" in text
-    assert "blend of tables 1.9300 42.60 %" in text
+    assert "imm of tables 1.9300 42.60 %" in text
     assert imread(tmp_path / "out" / "figure.png").shape == (750, 1200, 4)
 
 

@@ -17,8 +17,8 @@ RESULT: dict[str, Any] = {
     "baseline/order": 6,
     "baseline/accuracy": 0.369,
     "baseline/bits_per_base": 1.951,
-    "blend/accuracy": 0.38,
-    "blend/bits_per_base": 1.93,
+    "imm/accuracy": 0.38,
+    "imm/bits_per_base": 1.93,
     "chance/accuracy": 0.25,
     "chance/bits_per_base": 2.0,
     "leakage/positions": 0.0,
@@ -52,7 +52,7 @@ def test_rows_hold_the_figures() -> None:
     text = _print(RESULT)
     assert _row(text, "model")[-2:] == ["37.12", "1.943"]
     assert _row(text, "baseline, order-6 table")[-2:] == ["36.90", "1.951"]
-    assert _row(text, "blend")[-2:] == ["38.00", "1.930"]
+    assert _row(text, "imm")[-2:] == ["38.00", "1.930"]
     assert _row(text, "chance")[-2:] == ["25.00", "2.000"]
     assert "accuracy (%)" in text and "bits per base" in text and "frozen" in text
     assert "hpylori, 1,652,982 bases, contiguous split" in text
@@ -87,7 +87,7 @@ def test_a_trace_of_leakage_is_not_rounded_away() -> None:
 def test_accuracies_of_different_things_are_told_apart(tokens: dict[str, int]) -> None:
     text = _print(RESULT | tokens | {"chance/accuracy": 1 / 64})
     assert "model, frozen test, per token" in text and "chance, per token" in text
-    assert "order-6 table, per base" in text and "blend of tables, per base" in text
+    assert "order-6 table, per base" in text and "imm of tables, per base" in text
     assert _row(text, "chance")[-2:] == ["1.56", "2.000"]
 
 
@@ -98,15 +98,15 @@ def test_overlapping_kmers_add_one_base_each() -> None:
 @pytest.mark.parametrize("missing", [{}, dict.fromkeys(RESULT), {"test/accuracy": math.nan}])
 def test_what_is_missing_is_a_dash(missing: dict[str, Any]) -> None:
     text = _print(missing)
-    for start in ("model", "baseline", "blend", "chance"):
+    for start in ("model", "baseline", "imm", "chance"):
         if start in ("model", "chance") or f"{start}/bits_per_base" in missing:
             assert _row(text, start)[-2:] == ["–", "–"]
     assert "None" not in text and "nan" not in text
 
 
 def test_count_models_that_were_not_measured_have_no_row() -> None:
-    measured = {key: value for key, value in RESULT.items() if not key.startswith(("baseline/", "blend/"))}
-    assert "blend" in _print(RESULT) and "blend" not in _print(measured) and "baseline" not in _print(measured)
+    measured = {key: value for key, value in RESULT.items() if not key.startswith(("baseline/", "imm/"))}
+    assert "imm" in _print(RESULT) and "imm" not in _print(measured) and "baseline" not in _print(measured)
 
 
 def test_paths_and_commands_can_be_copied() -> None:

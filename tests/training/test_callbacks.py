@@ -9,10 +9,10 @@ import torch
 from hydra import compose, initialize_config_dir
 from lightning.pytorch.callbacks import EMAWeightAveraging
 
-from genoseq import build
+from genoseq.app import build
+from genoseq.files import read_metrics
 from genoseq.paths import conf_dir
-from genoseq.report.files import read_metrics
-from genoseq.training.callbacks import AtomicCheckpointIO, Checkpoints, GracefulStop, StepFigures
+from genoseq.training.callbacks import AtomicCheckpointIO, Checkpoints, GracefulStop, StepMetrics
 from genoseq.training.module import NextToken
 
 GENOME = Path(__file__).parents[1] / "data" / "files" / "hpylori_start.txt"
@@ -40,7 +40,7 @@ def test_the_stop_comes_after_every_callback_with_a_state_and_before_none_but_th
     kinds = [type(callback) for callback in callbacks]
     assert EMAWeightAveraging in kinds
     assert kinds[-2:] == [GracefulStop, Checkpoints]
-    assert kinds.count(StepFigures) == 1
+    assert kinds.count(StepMetrics) == 1
 
 
 def test_the_second_ctrl_c_kills(tmp_path, monkeypatch):

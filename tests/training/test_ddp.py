@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from genoseq.report.files import read_metrics
+from genoseq.files import read_metrics
 
 pytestmark = pytest.mark.slow
 GENOME = Path(__file__).parents[1] / "data" / "files" / "hpylori_start.txt"
@@ -24,7 +24,7 @@ from genoseq.training.module import NextToken
 
 def on_test_epoch_end(self, then=NextToken.on_test_epoch_end):
     then(self)
-    (Path(os.environ["TEST_DUMP"]) / f"rank{self.global_rank}.json").write_text(json.dumps(self.figures["test"]))
+    (Path(os.environ["TEST_DUMP"]) / f"rank{self.global_rank}.json").write_text(json.dumps(self.reported["test"]))
 
 def training_step(self, batch, batch_idx, then=NextToken.training_step):
     if self.global_step + 1 == int(os.environ.get("TEST_STOP", 0)) and self.global_rank == 0:

@@ -86,7 +86,7 @@ def test_a_new_network_knows_nothing(fasta, tokenizer):
     nn.init.zeros_(net.head.bias)
     module = NextToken(net, tokenizer.vocabulary, sgd)
     trainer_for(max_steps=1, callbacks=[kept]).fit(module, data_for(fasta, tokenizer))
-    assert kept.loss[0] == pytest.approx(math.log(tokenizer.vocabulary.words), abs=0.01)
+    assert kept.loss[0] == pytest.approx(math.log(tokenizer.vocabulary.num_classes), abs=0.01)
 
 
 def test_the_unknown_token_takes_no_part_in_the_softmax(fasta):
@@ -153,7 +153,7 @@ def test_scores_are_the_documented_code_lengths(tokenizer):
     v = tokenizer.vocabulary
     net = Fixed(v.size)
     module = NextToken(net, v)
-    known = list(range(v.first, v.first + v.words))
+    known = list(range(v.first, v.first + v.num_classes))
     row = [known[1], known[0], v.unknown, known[3], known[2], known[2]]
     batch = Batch(torch.tensor([0]), 5, tokens=torch.tensor([row]))
     batch.scored = torch.tensor([[True, True, True, True, False]])
@@ -179,7 +179,7 @@ def single_pass(net, data, stage: str) -> tuple[float, float]:
     for a, b in data.parts.of(stage).tolist():
         row = tokens[a : b - v.k + 1 : v.stride]
         with torch.no_grad():
-            logits = net(row[None, :-1])[0][0, :, v.first : v.first + v.words].double()
+            logits = net(row[None, :-1])[0][0, :, v.first : v.first + v.num_classes].double()
         target, keep = row[1:] - v.first, row[1:] != v.unknown
         nats += float(nn.functional.cross_entropy(logits[keep], target[keep], reduction="sum"))
         right += int((logits.argmax(-1) == target)[keep].sum())

@@ -11,7 +11,7 @@ import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from genoseq.report.files import read_metrics
+from genoseq.files import read_metrics
 from genoseq.training.callbacks import Checkpoints
 from genoseq.training.module import NextToken
 

@@ -1,0 +1,1 @@
+"""What commands share: composing, building, checkpoints, run folders."""

@@ -1,0 +1,238 @@
+"""From a composed config to objects: data, module, trainer. Verbs call these; nothing else reads configs."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra.errors import InstantiationException
+from hydra.utils import instantiate
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import Logger
+from omegaconf import DictConfig, OmegaConf
+from rich.console import Console
+
+from genoseq.app.quiet import quiet_libraries
+from genoseq.data.datamodule import GenomeData
+from genoseq.data.tokenizer import Vocabulary
+from genoseq.errors import UserError
+from genoseq.training.callbacks import AtomicCheckpointIO, Checkpoints, GracefulStop, StepMetrics
+from genoseq.training.loggers import CsvLog
+from genoseq.training.module import NextToken
+from genoseq.training.progress import TimeEstimate, progress
+
+log = logging.getLogger(__name__)
+
+# configs travel with checkpoints; a config may build these and nothing else
+ABOUT = {"config", "vocabulary", "tokenizer", "genome"}  # what a checkpoint says of itself
+TRUSTED = ("genoseq.", "torch.", "torchmetrics.", "lightning.")
+
+
+def plain(cfg: Any) -> Any:
+    """Return a config as plain containers, interpolations resolved."""
+    return OmegaConf.to_container(cfg, resolve=True) if OmegaConf.is_config(cfg) else cfg
+
+
+def _targets(node: Any) -> Iterator[str]:
+    if isinstance(node, Mapping):
+        if "_target_" in node:
+            yield str(node["_target_"])
+        for value in node.values():
+            yield from _targets(value)
+    elif isinstance(node, list):
+        for value in node:
+            yield from _targets(value)
+
+
+def make(node: Any, **extra: Any) -> Any:
+    """Build the object that a config describes.
+
+    Raises
+    ------
+    UserError
+        If it asks for a class outside genoseq, torch, torchmetrics and lightning, or with wrong arguments.
+    """
+    node = plain(node)
+    for target in _targets(node):
+        if not target.startswith(TRUSTED):
+            raise UserError(
+                f"the config asks for '{target}'; only classes of genoseq, torch, torchmetrics and lightning are built"
+            )
+    return instantiate(node, _convert_="all", **extra)
+
+
+def build_data(cfg: Any) -> GenomeData:
+    """Build the DataModule of a config's ``data`` node."""
+    data: GenomeData = make(cfg)
+    return data
+
+
+def build_network(cfg: Any, vocabulary: Vocabulary) -> torch.nn.Module:
+    """Build the network of a config's ``model`` node for a vocabulary."""
+    network: torch.nn.Module = make(cfg, vocab_size=vocabulary.size)
+    return network
+
+
+def describe(cfg: DictConfig, data: GenomeData) -> dict[str, Any]:
+    """Return what goes into every checkpoint beside the weights: config, vocabulary, genome; plain containers only."""
+    v, g = data.vocabulary, data.genome
+    config = {k: plain(cfg[k]) for k in ("data", "model", "optimizer", "scheduler", "seed")}
+    spec = [data.spec] if isinstance(data.spec, str) else data.spec
+    # a later command may run in another folder
+    config["data"]["genome"] = [str(Path(s).resolve()) if Path(s).exists() else s for s in spec]
+    return {
+        "format": 1,
+        "config": config,
+        "vocabulary": {name: getattr(v, name) for name in ("size", "first", "num_classes", "unknown", "k", "stride")},
+        "tokenizer": type(data.tokenizer).__name__,
+        "genome": {"name": g.name, "bases": len(g), "sha256": g.sha256},
+    }
+
+
+def build_module(cfg: DictConfig, data: GenomeData) -> NextToken:
+    """Build the LightningModule; the network's first weights are a function of ``seed``."""
+    torch.manual_seed(cfg.seed)
+    net = build_network(cfg.model, data.vocabulary)
+    return NextToken(
+        net,
+        data.vocabulary,
+        optimizer=make(cfg.optimizer),
+        scheduler=make(cfg.scheduler),
+        seed=cfg.seed,
+        blanks=bool(data.genome.unknown),
+        groups=len(data.genome.records),
+        compile=cfg.compile,
+        about=describe(cfg, data),
+    )
+
+
+def precision(wanted: str, accelerator: str) -> str:
+    """Return what ``trainer.precision`` means here: ``auto`` is bf16 where the hardware has it, else 32 bits."""
+    if wanted != "auto":
+        return wanted
+    if accelerator != "cpu" and torch.cuda.is_available():
+        return "bf16-mixed" if torch.cuda.is_bf16_supported(including_emulation=False) else "32-true"
+    # oneDNN refuses to train an LSTM in bf16 on a CPU without the instructions
+    supported = accelerator in ("cpu", "auto") and torch.ops.mkldnn._is_mkldnn_bf16_supported()
+    return "bf16-mixed" if supported else "32-true"
+
+
+def trainer_options(cfg: Any) -> dict[str, Any]:
+    """Return the keyword arguments for Lightning's Trainer of a config's ``trainer`` node."""
+    quiet_libraries()
+    options = plain(cfg)
+    options.pop("_target_", None)
+    options["precision"] = precision(str(options.get("precision", "auto")), str(options.get("accelerator", "auto")))
+    return {
+        "use_distributed_sampler": False,
+        "enable_model_summary": False,
+        "enable_progress_bar": Console().is_terminal,
+        **options,
+    }
+
+
+def build_trainer(cfg: DictConfig, folder: Path, loggers: list[Logger]) -> Trainer:
+    """Build the Trainer with what every run needs: checkpoints, progress, figures, a graceful stop."""
+    options = trainer_options(cfg.trainer)
+    steps, every = int(options["max_steps"]), options.pop("val_every")
+    if steps < 1:
+        raise UserError(f"trainer.max_steps={steps} is not a number of optimizer steps: give 1 or more")
+    interval = max(1, round(every * steps) if isinstance(every, float) and every <= 1 else int(every))
+    resumed = Path(cfg.ckpt) if cfg.ckpt else None
+    checkpoints = folder / "checkpoints"
+    callbacks = [
+        Checkpoints(checkpoints, resumed),
+        StepMetrics(),
+        progress(),
+        TimeEstimate(),
+        *make(cfg.callbacks or {}).values(),
+        GracefulStop(checkpoints),
+    ]
+    options["log_every_n_steps"] = min(options["log_every_n_steps"], steps)
+    return Trainer(
+        **options,
+        max_epochs=-1,
+        val_check_interval=min(interval, steps) * options["accumulate_grad_batches"],
+        check_val_every_n_epoch=None,
+        num_sanity_val_steps=0,
+        default_root_dir=folder,
+        logger=loggers,
+        callbacks=callbacks,
+        plugins=[AtomicCheckpointIO(), *_slurm()],
+    )
+
+
+def _slurm() -> list[SLURMEnvironment]:
+    """Return SLURM's ranks where it gives them, without Lightning's own way to queue a job again: our launcher does."""
+    if TorchElasticEnvironment.detect() or not SLURMEnvironment.detect():
+        return []
+    return [SLURMEnvironment(auto_requeue=False)]
+
+
+def build_loggers(cfg: DictConfig, folder: Path, resumed_step: int | None) -> list[Logger]:
+    """Build metrics.csv's logger and those of the config.
+
+    On a resumed run metrics.csv takes over the rows before the step, and TensorBoard purges points after it.
+    """
+    earlier = Path(cfg.ckpt).parent.parent / "metrics.csv" if resumed_step is not None else None
+    loggers: list[Logger] = [CsvLog(folder, resume_from=earlier, keep_until=resumed_step)]
+    for name, node in (plain(cfg.logger) or {}).items():
+        if resumed_step is not None and node["_target_"].endswith("TensorBoardLogger"):
+            node = node | {"purge_step": resumed_step + 1}
+        try:
+            loggers.append(make(node))
+        except InstantiationException as error:
+            if not isinstance(error.__cause__, ModuleNotFoundError):
+                raise
+            raise UserError(f"logger={name} needs a package that is not here: pip install 'genoseq[{name}]'") from error
+    return loggers
+
+
+def load_checkpoint(path: str) -> dict[str, Any]:
+    """Return a genoseq checkpoint, read without trusting it (plain tensors and containers only).
+
+    Raises
+    ------
+    UserError
+        If the file is missing, damaged, or not one that genoseq wrote.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise UserError(f"there is no checkpoint at ckpt={path}; a run's are in its checkpoints/ folder")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the sentence below says it
+            checkpoint: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise UserError(f"ckpt={path} cannot be read as a checkpoint of tensors and plain containers") from error
+    about = checkpoint.get("genoseq") if isinstance(checkpoint, dict) else None
+    if not isinstance(about, dict) or about.get("format") != 1 or not about.keys() >= ABOUT:
+        raise UserError(f"ckpt={path} was not written by genoseq: it does not say which tokens and genome it is for")
+    return checkpoint
+
+
+def restore_module(checkpoint: dict[str, Any], data: GenomeData) -> NextToken:
+    """Build the module of a checkpoint, weights included, for scoring `data`.
+
+    Raises
+    ------
+    UserError
+        If `data` has other tokens than the checkpoint, or the weights do not fit the network that it describes.
+    """
+    about = checkpoint["genoseq"]
+    has = {name: getattr(data.vocabulary, name) for name in about["vocabulary"]}
+    if about["vocabulary"] != has:
+        raise UserError(f"the checkpoint reads other tokens ({about['vocabulary']}) than the data has ({has})")
+    net = build_network(about["config"]["model"], data.vocabulary)
+    weights = {k.removeprefix("net."): v for k, v in checkpoint["state_dict"].items() if k.startswith("net.")}
+    try:
+        net.load_state_dict(weights)
+    except RuntimeError as error:
+        raise UserError("the checkpoint's weights do not fit the network that it describes; it is damaged") from error
+    return NextToken(net, data.vocabulary, groups=len(data.genome.records), about=about)

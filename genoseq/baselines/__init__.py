@@ -1,0 +1,1 @@
+"""Count models: what a network has to be better than."""

@@ -1,0 +1,136 @@
+"""Atomic files, JSON and CSV."""
+
+import csv
+import io
+import json
+import math
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path, PurePath
+from typing import Any
+
+from genoseq.errors import UserError
+
+
+def write_atomic(path: Path | str, content: str | bytes) -> None:
+    """Write a file so that a reader, or a crash, meets the old content or the new, never a part.
+
+    Parameters
+    ----------
+    path : Path or str
+        Its folder is made if missing.
+    content : str or bytes
+        Text is written as UTF-8 with its line ends as they are.
+    """
+    path = Path(path)
+    data = content.encode() if isinstance(content, str) else content
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # in the same folder, since a move is atomic inside one file system only; not mkstemp, whose files others can't read
+    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        part.write_bytes(data)
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def write_json(path: Path | str, obj: Any) -> None:
+    """Write plain containers as JSON: the order of the keys kept, two spaces a level, a newline at the end.
+
+    Parameters
+    ----------
+    path : Path or str
+    obj : Any
+        Containers of numbers, strings, booleans, None, paths, arrays and tensors. A number that is not finite becomes
+        null, for JSON has no word for it.
+    """
+    write_atomic(path, json.dumps(_plain(obj), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+def _plain(obj: Any) -> Any:
+    if obj is None or isinstance(obj, (str, bool, int)):
+        return obj
+    if isinstance(obj, float):
+        return float(obj) if math.isfinite(obj) else None
+    if isinstance(obj, Mapping):
+        return {str(key): _plain(value) for key, value in obj.items()}
+    if isinstance(obj, (list, tuple)):
+        return [_plain(value) for value in obj]
+    if isinstance(obj, PurePath):
+        return str(obj)
+    if hasattr(obj, "tolist"):  # numpy's scalars and arrays, torch's tensors
+        return _plain(obj.tolist())
+    raise TypeError(f"{type(obj).__name__} has no plain form for JSON")
+
+
+def write_csv(path: Path | str, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write rows as CSV under one header line.
+
+    Parameters
+    ----------
+    path : Path or str
+    rows : sequence of mappings
+        The columns are all their keys in the order they first occur. What a row lacks, or None, is an empty cell; nan
+        stays nan.
+    """
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    lines = [csv_line(columns)] if columns else []
+    lines += [csv_line(row.get(column) for column in columns) for row in rows]
+    write_atomic(path, "".join(lines))
+
+
+def csv_line(cells: Iterable[Any]) -> str:
+    """Return one line of CSV, newline included; None is an empty cell."""
+    out = io.StringIO()
+    csv.writer(out, lineterminator="\n").writerow(cells)
+    return out.getvalue()
+
+
+def read_metrics(path: Path | str) -> dict[str, list[float | None]]:
+    """Read the figures of a run.
+
+    Parameters
+    ----------
+    path : Path or str
+        A ``metrics.csv``.
+
+    Returns
+    -------
+    dict
+        By column, one value a row; None where the cell is empty. Empty if the file is.
+
+    Raises
+    ------
+    UserError
+        If the file is missing, or a cell is no number.
+    """
+    path = Path(path)
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        raise UserError(f"There is no {path}: give the folder of a run that has logged its metrics.") from None
+    header, *rows = list(csv.reader(io.StringIO(text))) or [[]]
+    columns: dict[str, list[float | None]] = {name: [] for name in header}
+    for line, row in enumerate(rows, start=2):
+        if len(row) > len(header):
+            raise UserError(
+                f"{path}, line {line}: {len(row)} cells under {len(header)} columns; mend or remove the line."
+            )
+        # a line cut short by a full disk lacks its last cells
+        for name, cell in zip(header, row + [""] * (len(header) - len(row)), strict=True):
+            try:
+                columns[name].append(float(cell) if cell else None)
+            except ValueError:
+                raise UserError(
+                    f"{path}, line {line}: {cell!r} under {name} is no number; mend or remove the line."
+                ) from None
+    return columns
+
+
+def read_objective(folder: Path) -> float | None:
+    """Return the validation bits per base of a finished run's folder; None if it has none."""
+    try:
+        value = json.loads((folder / "result.json").read_text(encoding="utf-8"))["val/bits_per_base"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None

@@ -1,0 +1,83 @@
+"""Count models learn from what training windows cover, and are scored on what test windows cover."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from genoseq.baselines.fit import Baselines, leakage, write_orders
+from genoseq.data.datamodule import GenomeData
+from genoseq.data.split import ContiguousSplit, RandomWindowsSplit, Split
+from genoseq.data.tokenizer import CharTokenizer
+from genoseq.files import read_metrics
+from genoseq.report.split_bed import write_split
+
+
+@pytest.fixture
+def data(tmp_path: Path, letters: Callable[..., str]) -> Callable[[Split], GenomeData]:
+    (tmp_path / "random.txt").write_text(letters(30_000))
+
+    def make(split: Split) -> GenomeData:
+        return GenomeData(str(tmp_path / "random.txt"), CharTokenizer(), split, seq_len=50)
+
+    return make
+
+
+# letters drawn evenly: whatever beats a quarter is memory
+@pytest.mark.parametrize(
+    ("split", "low", "high"),
+    [
+        (RandomWindowsSplit(), 0.98, 1.0),
+        (RandomWindowsSplit(window_stride=10), 0.95, 1.0),
+        (RandomWindowsSplit(window_stride=25), 0.6, 0.9),
+        (RandomWindowsSplit(window_stride=50), 0.22, 0.3),
+        (RandomWindowsSplit(window_stride=51), 0.22, 0.28),
+        (ContiguousSplit(), 0.22, 0.28),
+    ],
+)
+def test_memory_scores_what_training_windows_cover(
+    data: Callable[[Split], GenomeData], tmp_path: Path, split: Split, low: float, high: float
+) -> None:
+    made = data(split)
+    write_orders(made, tmp_path / "orders.csv")
+    tables = read_metrics(tmp_path / "orders.csv")
+    assert tables["order"] == list(range(17))
+    assert low < tables["accuracy"][16] < high  # type: ignore[operator]
+    assert 0.22 < tables["accuracy"][0] < 0.29  # type: ignore[operator]
+    baselines = Baselines.fit(made)
+    best = baselines.score("test")["baseline"]
+    assert best.accuracy == pytest.approx(tables["accuracy"][baselines.table.order])
+    assert best.bits_per_base == pytest.approx(tables["bits_per_base"][baselines.table.order], rel=1e-3)
+    figures = leakage(made)
+    assert best.accuracy < 0.3 or figures["leakage/positions"] > 0.6
+    assert figures["leakage/positions"] <= (1.0 if made.parts.overlap(51) else 0.0)
+
+
+def test_a_base_counts_once_for_each_test_window_over_it(data: Callable[[Split], GenomeData]) -> None:
+    made = data(RandomWindowsSplit(window_stride=25))
+    windows = sum(int(made.parts.accepts("test", made.parts.test[0, :1] + i)[0]) for i in range(0, 30_000 - 50, 25))
+    scored = Baselines.fit(made).score("test")["imm"].bases
+    assert windows * 51 - 3 <= scored <= windows * 51  # the genome's first base has none before it
+
+
+def test_split_bed_says_where_windows_start(data: Callable[[Split], GenomeData], tmp_path: Path) -> None:
+    texts = {}
+    for stride in (1, 50):
+        write_split(data(RandomWindowsSplit(window_stride=stride)), tmp_path / "split.bed")
+        texts[stride] = (tmp_path / "split.bed").read_text()
+    assert "# windows of 51 bases start at every 50 bases of a line\n" in texts[50]
+    assert "windows of" not in texts[1]
+    assert texts[1].endswith("random\t0\t30000\trandom_windows\n")
+
+
+def test_every_order_is_measured_when_asked(
+    run_verb: Callable[..., Any], tiny: tuple[str, ...], tmp_path: Path
+) -> None:
+    genome = Path(__file__).parents[1] / "data" / "files" / "hpylori_start.txt"
+    ran = run_verb("train", tmp_path / "run", *tiny, f"data.genome={genome}", "baseline=all")
+    assert ran.code == 0, ran.err
+    tables, result = read_metrics(ran.folder / "orders.csv"), ran.json()
+    assert tables["accuracy"][result["baseline/order"]] == pytest.approx(result["baseline/accuracy"])
+    wrong = run_verb("train", tmp_path / "wrong", *tiny, f"data.genome={genome}", "baseline=some")
+    assert wrong.code == 2 and "baseline=some is not a choice" in wrong.err
