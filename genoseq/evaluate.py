@@ -19,11 +19,12 @@ def main(cfg: DictConfig) -> float:
     from lightning.pytorch import Trainer
 
     from genoseq.app import build
+    from genoseq.app.checkpoint import load_checkpoint, restore_module
     from genoseq.evaluation.records import evaluation_result, print_evaluation
     from genoseq.files import write_csv, write_json
 
     folder = Path(HydraConfig.get().runtime.output_dir)
-    checkpoint = build.load_checkpoint(cfg.ckpt)
+    checkpoint = load_checkpoint(cfg.ckpt)
     about = checkpoint["genoseq"]
     home, why_not = _home(cfg, about)
     data = home
@@ -33,7 +34,7 @@ def main(cfg: DictConfig) -> float:
     if data is None:
         raise UserError(why_not)
     data.setup("test")
-    module = build.restore_module(checkpoint, data)
+    module = restore_module(checkpoint, data)
     trainer = Trainer(**build.trainer_options(cfg.trainer), logger=False, default_root_dir=folder)
     trainer.test(module, datamodule=data, verbose=False)
     per_record = module.test_metrics.by_group()

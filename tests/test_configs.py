@@ -20,6 +20,7 @@ from omegaconf import DictConfig, OmegaConf
 from torch.optim.lr_scheduler import LRScheduler
 
 from genoseq.app import build, resolvers
+from genoseq.app.checkpoint import checkpoint_metadata
 from genoseq.data.datamodule import GenomeData
 from genoseq.data.sources import named_genome, named_genomes
 from genoseq.data.tokenizer import CharTokenizer, KmerTokenizer
@@ -335,7 +336,7 @@ def test_an_experiment_s_figures_can_be_overridden() -> None:
 
 def test_checkpoints_config_is_plain() -> None:
     cfg = checked(compose("data.genome=one.fa", "model.hidden_size=8", "model.embed_dim=8"))
-    about = build.describe(cfg, build.build_data(cfg.data))
+    about = checkpoint_metadata(cfg, build.build_data(cfg.data))
 
     def kinds(node: Any) -> set[type]:
         if isinstance(node, dict):

@@ -12,6 +12,7 @@ import torch
 from torch.nn import functional
 
 from genoseq.app import build
+from genoseq.app.checkpoint import load_checkpoint, restore_module
 from genoseq.data.genome import read_genome
 
 FILES = Path(__file__).parent / "data" / "files"
@@ -152,9 +153,9 @@ def test_a_list_of_genomes(evaluate: Callable[..., Any]) -> None:
 
 def one_pass(ckpt: Path, genome: Path, every: int | None = None) -> tuple[float, float]:
     """Return nats and accuracy a base of one record, read in one call (or in pieces from the zero state)."""
-    about = build.load_checkpoint(str(ckpt))
+    about = load_checkpoint(str(ckpt))
     data = build.build_data(about["genoseq"]["config"]["data"] | {"genome": str(genome)})
-    module = build.restore_module(about, data)
+    module = restore_module(about, data)
     tokens = data.genome.codes.long()[None]
     with torch.inference_mode():
         if every is None:

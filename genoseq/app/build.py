@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import warnings
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -18,6 +17,7 @@ from lightning.pytorch.loggers import Logger
 from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
+from genoseq.app.checkpoint import checkpoint_metadata
 from genoseq.app.quiet import quiet_libraries
 from genoseq.data.datamodule import GenomeData
 from genoseq.data.tokenizer import Vocabulary
@@ -29,8 +29,7 @@ from genoseq.training.progress import TimeEstimate, progress
 
 log = logging.getLogger(__name__)
 
-# configs travel with checkpoints; a config may build these and nothing else
-ABOUT = {"config", "vocabulary", "tokenizer", "genome"}  # what a checkpoint says of itself
+# a config may build these and nothing else
 TRUSTED = ("genoseq.", "torch.", "torchmetrics.", "lightning.")
 
 
@@ -79,22 +78,6 @@ def build_network(cfg: Any, vocabulary: Vocabulary) -> torch.nn.Module:
     return network
 
 
-def describe(cfg: DictConfig, data: GenomeData) -> dict[str, Any]:
-    """Return what goes into every checkpoint beside the weights: config, vocabulary, genome; plain containers only."""
-    v, g = data.vocabulary, data.genome
-    config = {k: plain(cfg[k]) for k in ("data", "model", "optimizer", "scheduler", "seed")}
-    spec = [data.spec] if isinstance(data.spec, str) else data.spec
-    # a later command may run in another folder
-    config["data"]["genome"] = [str(Path(s).resolve()) if Path(s).exists() else s for s in spec]
-    return {
-        "format": 1,
-        "config": config,
-        "vocabulary": {name: getattr(v, name) for name in ("size", "first", "num_classes", "unknown", "k", "stride")},
-        "tokenizer": type(data.tokenizer).__name__,
-        "genome": {"name": g.name, "bases": len(g), "sha256": g.sha256},
-    }
-
-
 def build_module(cfg: DictConfig, data: GenomeData) -> NextToken:
     """Build the LightningModule; the network's first weights are a function of ``seed``."""
     torch.manual_seed(cfg.seed)
@@ -108,7 +91,7 @@ def build_module(cfg: DictConfig, data: GenomeData) -> NextToken:
         blanks=bool(data.genome.unknown),
         groups=len(data.genome.records),
         compile=cfg.compile,
-        about=describe(cfg, data),
+        about=checkpoint_metadata(cfg, data),
     )
 
 
@@ -192,47 +175,3 @@ def build_loggers(cfg: DictConfig, folder: Path, resumed_step: int | None) -> li
                 raise
             raise UserError(f"logger={name} needs a package that is not here: pip install 'genoseq[{name}]'") from error
     return loggers
-
-
-def load_checkpoint(path: str) -> dict[str, Any]:
-    """Return a genoseq checkpoint, read without trusting it (plain tensors and containers only).
-
-    Raises
-    ------
-    UserError
-        If the file is missing, damaged, or not one that genoseq wrote.
-    """
-    file = Path(path)
-    if not file.is_file():
-        raise UserError(f"there is no checkpoint at ckpt={path}; a run's are in its checkpoints/ folder")
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the sentence below says it
-            checkpoint: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:
-        raise UserError(f"ckpt={path} cannot be read as a checkpoint of tensors and plain containers") from error
-    about = checkpoint.get("genoseq") if isinstance(checkpoint, dict) else None
-    if not isinstance(about, dict) or about.get("format") != 1 or not about.keys() >= ABOUT:
-        raise UserError(f"ckpt={path} was not written by genoseq: it does not say which tokens and genome it is for")
-    return checkpoint
-
-
-def restore_module(checkpoint: dict[str, Any], data: GenomeData) -> NextToken:
-    """Build the module of a checkpoint, weights included, for scoring `data`.
-
-    Raises
-    ------
-    UserError
-        If `data` has other tokens than the checkpoint, or the weights do not fit the network that it describes.
-    """
-    about = checkpoint["genoseq"]
-    has = {name: getattr(data.vocabulary, name) for name in about["vocabulary"]}
-    if about["vocabulary"] != has:
-        raise UserError(f"the checkpoint reads other tokens ({about['vocabulary']}) than the data has ({has})")
-    net = build_network(about["config"]["model"], data.vocabulary)
-    weights = {k.removeprefix("net."): v for k, v in checkpoint["state_dict"].items() if k.startswith("net.")}
-    try:
-        net.load_state_dict(weights)
-    except RuntimeError as error:
-        raise UserError("the checkpoint's weights do not fit the network that it describes; it is damaged") from error
-    return NextToken(net, data.vocabulary, groups=len(data.genome.records), about=about)

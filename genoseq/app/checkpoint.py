@@ -1,18 +1,84 @@
-"""Going on from a checkpoint: is it of this model, these tokens, this genome?"""
+"""Checkpoints: what is written beside the weights, how they are loaded, and whether a run may resume from one."""
 
 from __future__ import annotations
 
 import logging
+import warnings
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
+import torch
+from omegaconf import DictConfig, OmegaConf
 
-from genoseq.app.build import load_checkpoint, plain
+from genoseq.data.datamodule import GenomeData
 from genoseq.errors import UserError
 from genoseq.training.module import NextToken
 
 log = logging.getLogger(__name__)
+ABOUT = {"config", "vocabulary", "tokenizer", "genome"}  # what a checkpoint says of itself
+
+
+def checkpoint_metadata(cfg: DictConfig, data: GenomeData) -> dict[str, Any]:
+    """Return what goes into every checkpoint beside the weights: config, vocabulary, genome; plain containers only."""
+    v, g = data.vocabulary, data.genome
+    whole: Any = OmegaConf.to_container(cfg, resolve=True)
+    config = {key: whole[key] for key in ("data", "model", "optimizer", "scheduler", "seed")}
+    spec = [data.spec] if isinstance(data.spec, str) else data.spec
+    # a later command may run in another folder
+    config["data"]["genome"] = [str(Path(s).resolve()) if Path(s).exists() else s for s in spec]
+    return {
+        "format": 1,
+        "config": config,
+        "vocabulary": {name: getattr(v, name) for name in ("size", "first", "num_classes", "unknown", "k", "stride")},
+        "tokenizer": type(data.tokenizer).__name__,
+        "genome": {"name": g.name, "bases": len(g), "sha256": g.sha256},
+    }
+
+
+def load_checkpoint(path: str) -> dict[str, Any]:
+    """Return a genoseq checkpoint, read without trusting it (plain tensors and containers only).
+
+    Raises
+    ------
+    UserError
+        If the file is missing, damaged, or not one that genoseq wrote.
+    """
+    file = Path(path)
+    if not file.is_file():
+        raise UserError(f"there is no checkpoint at ckpt={path}; a run's are in its checkpoints/ folder")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # the sentence below says it
+            checkpoint: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise UserError(f"ckpt={path} cannot be read as a checkpoint of tensors and plain containers") from error
+    about = checkpoint.get("genoseq") if isinstance(checkpoint, dict) else None
+    if not isinstance(about, dict) or about.get("format") != 1 or not about.keys() >= ABOUT:
+        raise UserError(f"ckpt={path} was not written by genoseq: it does not say which tokens and genome it is for")
+    return checkpoint
+
+
+def restore_module(checkpoint: dict[str, Any], data: GenomeData) -> NextToken:
+    """Build the module of a checkpoint, weights included, for scoring `data`.
+
+    Raises
+    ------
+    UserError
+        If `data` has other tokens than the checkpoint, or the weights do not fit the network that it describes.
+    """
+    from genoseq.app.build import build_network
+
+    about = checkpoint["genoseq"]
+    has = {name: getattr(data.vocabulary, name) for name in about["vocabulary"]}
+    if about["vocabulary"] != has:
+        raise UserError(f"the checkpoint reads other tokens ({about['vocabulary']}) than the data has ({has})")
+    net = build_network(about["config"]["model"], data.vocabulary)
+    weights = {k.removeprefix("net."): v for k, v in checkpoint["state_dict"].items() if k.startswith("net.")}
+    try:
+        net.load_state_dict(weights)
+    except RuntimeError as error:
+        raise UserError("the checkpoint's weights do not fit the network that it describes; it is damaged") from error
+    return NextToken(net, data.vocabulary, groups=len(data.genome.records), about=about)
 
 
 def check_vocabulary(ckpt: str, about: dict[str, Any], module: NextToken) -> None:
@@ -67,7 +133,7 @@ def resumed_step(cfg: DictConfig, module: NextToken, folder: Path) -> int | None
         for key in {*had[group], *has[group]} - {"genome_dir", "cache_dir"}
         if had[group].get(key) != has[group].get(key)
     ]
-    changed += ["seed"] if plain(cfg.seed) != had["seed"] else []
+    changed += ["seed"] if cfg.seed != had["seed"] else []
     if changed:
         log.warning("Going on with other settings than the checkpoint's: %s.", ", ".join(sorted(changed)))
     return step
