@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from genoseq.app.runtime import is_main_process
 from genoseq.errors import fail
-from genoseq.overrides import settings_of
+from genoseq.overrides import settings
 
 
 def sweep_folder() -> Path | None:
@@ -24,7 +24,7 @@ def sweep_folder() -> Path | None:
 
 def sweep_settings() -> dict[str, str] | None:
     """Return what the command of a sweep's job says, by override key, None outside a sweep."""
-    return None if sweep_folder() is None else settings_of(HydraConfig.get().overrides.task)
+    return None if sweep_folder() is None else settings(HydraConfig.get().overrides.task)
 
 
 class OutputFolder(Callback):

@@ -13,7 +13,7 @@ import yaml
 from omegaconf import DictConfig
 
 from genoseq.errors import UserError
-from genoseq.overrides import quoted, settings_of
+from genoseq.overrides import quote, settings
 
 RESULTS = ("result.json", "evaluation.json")
 LOG = "output.log"
@@ -76,7 +76,7 @@ class Job:
     def resume(self) -> list[str]:
         """The override with which training goes on from the last checkpoint, if there is one."""
         last = self.folder / "checkpoints" / "last.ckpt"
-        return [f"ckpt={quoted(str(last))}"] if last.is_file() else []
+        return [f"ckpt={quote(str(last))}"] if last.is_file() else []
 
     def prepare(self) -> list[str]:
         """Make the folder ready for another start and return the whole command.
@@ -134,8 +134,8 @@ def command(config: DictConfig, module: str, overrides: Sequence[str], folder: P
         *overrides,
         *_passed_on(config),
         "hydra.mode=RUN",  # a config may ask for a sweep
-        f"hydra.run.dir={quoted(str(folder))}",
-        f"hydra.sweep.dir={quoted(str(folder.parent))}",
+        f"hydra.run.dir={quote(str(folder))}",
+        f"hydra.sweep.dir={quote(str(folder.parent))}",
         f"hydra.job.num={num}",
     ]
 
@@ -161,7 +161,7 @@ def check_same(job: Job) -> None:
     file = job.folder / ".hydra" / "overrides.yaml"
     if not file.is_file():
         return
-    had, has = settings_of(yaml.safe_load(file.read_text(encoding="utf-8")) or []), settings_of(job.overrides)
+    had, has = settings(yaml.safe_load(file.read_text(encoding="utf-8")) or []), settings(job.overrides)
     other = sorted(key for key in {*had, *has} if had.get(key) != has.get(key))
     if other:
         told = ", ".join(f"{key}={had[key]}" if key in had else f"no {key}" for key in other)

@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from genoseq.errors import UserError, fail
 from genoseq.files import read_objective
-from genoseq.overrides import quoted
+from genoseq.overrides import quote
 from genoseq.sweeps.devices import processes
 from genoseq.sweeps.end import finish
 from genoseq.sweeps.jobs import Job, check_same, command, cost, task_module
@@ -112,7 +112,7 @@ class JobLauncher(Launcher):
         """Return the command that goes on with this sweep."""
         words = [word for word in sys.argv[1:] if not word.startswith(("sweep.dir=", "hydra.sweep.dir="))]
         place = str(self.folder)
-        words.append(f"sweep.dir={place if set(place).isdisjoint('=,') else quoted(place)}")
+        words.append(f"sweep.dir={place if set(place).isdisjoint('=,') else quote(place)}")
         return shlex.join(["python", "-m", task_module(self.task_function), *words])
 
     def _returned(self, job: Job, config: DictConfig) -> JobReturn:

@@ -6,10 +6,9 @@ import hashlib
 import re
 from collections.abc import Sequence
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import DictConfig
 
-from genoseq.sweeps.names import short_names
+from genoseq.overrides import key_of, parse, short_names, value_text
 
 _LONGEST = 150  # letters; file systems take 255 bytes
 
@@ -19,8 +18,8 @@ def varied_keys(config: DictConfig) -> list[str]:
     params = config.hydra.sweeper.get("params") or {}
     texts = [f"{key}={value}" for key, value in params.items()] + list(config.hydra.overrides.task)
     varied: dict[str, None] = {}
-    for override in OverridesParser.create().parse_overrides(texts):
-        key = override.get_key_element().lstrip("+~")
+    for override in parse(texts):
+        key = key_of(override)
         if override.is_sweep_override():
             varied[key] = None
         else:  # the command's one value takes the place of a sweeper's many
@@ -34,7 +33,7 @@ def run_name(overrides: Sequence[str], varied: Sequence[str]) -> str:
     A name that had to leave letters out ends in a few digits of its settings' hash, so that two never meet.
     """
     # ckpt too: a checkpoint is what evaluations vary
-    settings = {key.lstrip("+~"): value for key, _, value in (text.partition("=") for text in overrides)}
+    settings = {key_of(override): value_text(override) for override in parse(overrides)}
     short = short_names(varied)
     full = ",".join(f"{short[key]}={settings[key]}" for key in varied if key in settings)
     if not full:

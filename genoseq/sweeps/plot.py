@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from genoseq.files import write_atomic
+from genoseq.overrides import short_names
 from genoseq.report.figures import BLACK, BLUE, INK, ORANGE, SKY, VERMILLION
 from genoseq.sweeps.groups import Group, Sweep, fold
-from genoseq.sweeps.names import short_names
 from genoseq.sweeps.report_panels import (
     LETTERS,
     Dot,

@@ -14,7 +14,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig
 
 from genoseq.errors import UserError, fail
-from genoseq.overrides import settings_of
+from genoseq.overrides import settings
 from genoseq.sweeps.groups import Group, fold
 from genoseq.sweeps.launcher import JobLauncher
 from genoseq.sweeps.read import collect
@@ -50,7 +50,7 @@ class ReplicateSweeper(Sweeper):
             groups = [group for group in fold(sweep) if group.val.n][: self._best]
             if not groups:
                 raise UserError(f"no run of the sweep in {sweep.folder} has finished; nothing can be run again")
-            own = settings_of(arguments)  # sweep=replicate among them: a command's hydra.sweeper.… needs it in each job
+            own = settings(arguments)  # sweep=replicate among them: a command's hydra.sweeper.… needs it in each job
             batch = [
                 [f"{key}={value}" for key, value in (self._settings(group) | own | {"seed": str(seed)}).items()]
                 for group in groups
@@ -67,4 +67,4 @@ class ReplicateSweeper(Sweeper):
     def _settings(group: Group) -> dict[str, str]:
         run = next(run for run in group.runs if run.state == "done")
         text = (run.folder / ".hydra" / "overrides.yaml").read_text(encoding="utf-8")
-        return settings_of(yaml.safe_load(text) or [])
+        return settings(yaml.safe_load(text) or [])

@@ -7,8 +7,8 @@ import shlex
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+from genoseq.overrides import short_names
 from genoseq.sweeps.groups import Group, Run, Sweep, Value
-from genoseq.sweeps.names import short_names
 
 _ROUNDS = 0.0005  # bits per base: what differs by less is the same at three decimals
 

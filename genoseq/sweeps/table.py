@@ -11,8 +11,8 @@ from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
+from genoseq.overrides import short_names
 from genoseq.sweeps.groups import Effect, Group, Run, Stat, Sweep, effects, fold
-from genoseq.sweeps.names import short_names
 from genoseq.sweeps.report_words import (
     bits,
     cautions,
