@@ -22,8 +22,8 @@ from genoseq.app import resolvers
 from genoseq.errors import UserError
 from genoseq.files import write_atomic
 from genoseq.report.figures import FAINT, INK
+from genoseq.sweeps.collect import collect
 from genoseq.sweeps.groups import Run, Stat, Sweep
-from genoseq.sweeps.read import collect
 from genoseq.sweeps.report_words import Level, count_line, genomes
 
 OPPONENTS = ("baseline", "imm")

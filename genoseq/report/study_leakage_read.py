@@ -10,8 +10,8 @@ from typing import NamedTuple
 from genoseq.errors import UserError
 from genoseq.files import read_metrics
 from genoseq.report.study_common import configured, training_tokens
+from genoseq.sweeps.collect import collect
 from genoseq.sweeps.groups import Run
-from genoseq.sweeps.read import collect
 
 BYSTANDER = "leakage_tables"
 """The experiment whose network is not trained: its runs measure tables only."""

@@ -12,8 +12,8 @@ from genoseq.errors import UserError
 from genoseq.files import read_metrics
 from genoseq.paths import conf_dir
 from genoseq.report.plots import Curve, points
+from genoseq.sweeps.collect import collect
 from genoseq.sweeps.groups import Run
-from genoseq.sweeps.read import collect
 
 
 @dataclass(frozen=True)

@@ -15,9 +15,9 @@ from omegaconf import DictConfig
 
 from genoseq.errors import UserError, fail
 from genoseq.overrides import settings
+from genoseq.sweeps.collect import collect
 from genoseq.sweeps.groups import Group, fold
 from genoseq.sweeps.launcher import JobLauncher
-from genoseq.sweeps.read import collect
 
 
 class ReplicateSweeper(Sweeper):

@@ -10,8 +10,8 @@ from typing import Any
 from rich.console import Console
 
 from genoseq.files import write_csv, write_json
+from genoseq.sweeps.collect import collect
 from genoseq.sweeps.groups import Group, Run, Sweep, effects, fold
-from genoseq.sweeps.read import collect
 from genoseq.sweeps.report_words import words
 from genoseq.sweeps.table import print_sweep
 

@@ -13,9 +13,9 @@ from matplotlib.figure import Figure
 from matplotlib.text import Text
 from sweep_folders import Fake, grid, write
 
+from genoseq.sweeps.collect import collect
 from genoseq.sweeps.groups import Sweep
 from genoseq.sweeps.plot import draw_sweep, sweep_figure
-from genoseq.sweeps.read import collect
 from genoseq.sweeps.report_scales import Scale, view_of
 from genoseq.sweeps.report_words import Level
 

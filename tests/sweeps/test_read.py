@@ -16,8 +16,8 @@ from rich.console import Console
 from sweep_folders import Fake, grid, write
 
 from genoseq.errors import UserError
+from genoseq.sweeps.collect import collect
 from genoseq.sweeps.groups import Run, Sweep, effects, fold
-from genoseq.sweeps.read import collect
 from genoseq.sweeps.report_files import write_sweep
 from genoseq.sweeps.report_words import words
 
