@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import re
 from functools import cached_property
 from pathlib import Path
@@ -132,8 +131,10 @@ def _read_jobs(folder: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
     if command != "train" or not isinstance(jobs, list):
         return {}, []
     named = {str(job["name"]): job for job in jobs if isinstance(job, dict) and "name" in job}
-    inside = {name: job for name, job in named.items() if name == Path(name).name and "\0" not in name}
-    return inside, [str(key) for key in varied] if isinstance(varied, list) else []
+    good = {
+        name: job for name, job in named.items() if name == Path(name).name and len(name) < 200 and "\0" not in name
+    }
+    return good, [str(key) for key in varied] if isinstance(varied, list) else []
 
 
 def _scalar(value: object) -> Any:
@@ -225,7 +226,7 @@ class _Run:
             return state if state == "stopped" else "failed", None if why is None else str(why)
         if not self._job:
             return "running", "no result.json; nothing tells whether it still runs"
-        return ("running" if state == "running" or os.path.isfile(self._folder / "metrics.csv") else "waiting"), None
+        return ("running" if state == "running" or (self._folder / "metrics.csv").is_file() else "waiting"), None
 
 
 def _parse(overrides: list[Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
