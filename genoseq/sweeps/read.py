@@ -26,6 +26,7 @@ METRICS = (
 )
 """Columns that `read_sweep` always returns, as finite floats or nan."""
 _RUN_FILES = ("result.json", "failed.json", "metrics.csv")
+_FOLDER_NAME = re.compile(r"(?!\.\.?$)[\w.=+,-]{1,200}", re.ASCII)
 _UNKNOWN = object()
 
 
@@ -131,9 +132,7 @@ def _read_jobs(folder: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
     if command != "train" or not isinstance(jobs, list):
         return {}, []
     named = {str(job["name"]): job for job in jobs if isinstance(job, dict) and "name" in job}
-    good = {
-        name: job for name, job in named.items() if name == Path(name).name and len(name) < 200 and "\0" not in name
-    }
+    good = {name: job for name, job in named.items() if _FOLDER_NAME.fullmatch(name)}
     return good, [str(key) for key in varied] if isinstance(varied, list) else []
 
 
