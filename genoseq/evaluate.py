@@ -8,12 +8,12 @@ from typing import Any
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
-from genoseq.app.cli import verb
+from genoseq.app.cli import command
 from genoseq.app.runtime import is_main_process
 from genoseq.errors import UserError
 
 
-@verb("evaluate")
+@command("evaluate")
 def main(cfg: DictConfig) -> float:
     """Score a checkpoint with its state carried along each record; return test bits per base."""
     from lightning.pytorch import Trainer

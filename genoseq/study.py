@@ -7,13 +7,13 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from genoseq.app.cli import verb
+from genoseq.app.cli import command
 from genoseq.errors import UserError
 
 STUDIES = ("context", "leakage", "report", "tokens")
 
 
-@verb("study")
+@command("study")
 def main(cfg: DictConfig) -> None:
     """Write results.csv and figure.png of a study, and print its table."""
     if cfg.name not in STUDIES:

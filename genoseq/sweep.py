@@ -6,10 +6,10 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from genoseq.app.cli import verb
+from genoseq.app.cli import command
 
 
-@verb("sweep")
+@command("sweep")
 def main(cfg: DictConfig) -> float | None:
     """Write and print a sweep's report; return the best setting's validation bits per base."""
     from genoseq.sweeps.groups import fold

@@ -315,7 +315,7 @@ def test_experiments_are_the_report_s(name: str) -> None:
     assert cfg.data.split._target_ == "genoseq.data.split.RandomWindowsSplit" and cfg.data.split.test == 0.2
     # zero initial state for each window, one strand, PyTorch's own first biases, one learning rate throughout
     assert not cfg.data.carry_tokens and not cfg.data.reverse_complement and cfg.model.forget_bias == 0
-    assert cfg.scheduler._target_ == "genoseq.training.schedulers.constant"
+    assert cfg.scheduler is None
     assert cfg.scale == "report"
     tokenizer = build.make(cfg.data.tokenizer)
     v = tokenizer.vocabulary

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from genoseq.app.run_folder import new_run_dir, shared_name
 from genoseq.app.runtime import is_main_process
-from genoseq.app.stamp import run_stamp, shared_stamp
 from genoseq.errors import UserError
 
 GENOME = f"data.genome={Path(__file__).parent / 'data' / 'files' / 'hpylori_start.txt'}"
@@ -85,19 +85,17 @@ def test_torchrun_without_a_name_is_refused(tiny: tuple[str, ...], tmp_path: Pat
 
 
 def test_what_a_folder_is_called_after(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert shared_stamp() is None and len(run_stamp().split("/")) == 2
+    assert shared_name() is None
     monkeypatch.setenv("SLURM_JOB_ID", "7")
     monkeypatch.setenv("SLURM_NTASKS", "2")
-    assert shared_stamp() is None  # a batch script's own processes: no srun between
+    assert shared_name() is None  # a batch script's own processes: no srun between
     monkeypatch.setenv("SLURM_STEP_ID", "0")
-    assert run_stamp() == "slurm-7.0"
-    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-    assert run_stamp() == "slurm-7.0-restart1"
+    assert shared_name() == "slurm-7.0" and new_run_dir("outputs", "command") == "outputs/slurm-7.0-command"
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "my/run 1")  # inside SLURM, torchrun's name counts
-    assert run_stamp() == "torchrun-my_run_1"
+    assert shared_name() == "torchrun-my_run_1"
     monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
     with pytest.raises(UserError, match="--rdzv-id"):
-        shared_stamp()
+        shared_name()
 
 
 @pytest.mark.parametrize("name", ["LOCAL_RANK", "RANK", "SLURM_PROCID"])

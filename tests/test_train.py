@@ -14,7 +14,6 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from genoseq.app import build
 from genoseq.files import read_metrics
-from genoseq.training.progress import TimeEstimate
 
 FILES = Path(__file__).parent / "data" / "files"
 GENOME = FILES / "hpylori_start.txt"
@@ -81,6 +80,7 @@ def test_it_leaves_these_files_and_no_other(ran):
     found = {str(path.relative_to(ran.folder)) for path in ran.folder.rglob("*") if path.is_file()}
     tensorboard = {name for name in found if name.startswith("tb/")}
     assert found - tensorboard == {
+        ".lock",
         ".hydra/config.yaml",
         ".hydra/hydra.yaml",
         ".hydra/overrides.yaml",
@@ -295,39 +295,6 @@ def test_result_json_says_which_precision_auto_was(train, tmp_path, monkeypatch)
     assert train(tmp_path / "a", *few).json()["precision"] == "32-true"
 
 
-class Enough(Exception):
-    """Ends a run whose estimate is told."""
-
-
-def test_a_long_run_says_so_and_names_what_shrinks_it(run_verb, tmp_path, monkeypatch):
-    said = []
-    estimate = TimeEstimate.on_train_start
-
-    def on_train_start(self, trainer, module):
-        estimate(self, trainer, module)
-        said.append((trainer.max_steps, sum(p.numel() for p in module.net.parameters())))
-        raise Enough
-
-    monkeypatch.setattr(TimeEstimate, "on_train_start", on_train_start)
-    monkeypatch.setenv("HYDRA_FULL_ERROR", "1")
-    overrides = ("experiment=model1", f"data.genome={GENOME}", "trainer=cpu", "baseline=false", "logger=none")
-    out = []
-    monkeypatch.setattr("builtins.print", lambda *words, **_: out.append(" ".join(map(str, words))))
-    with pytest.raises(Enough):
-        run_verb("train", tmp_path / "a", *overrides, "trainer.precision=32-true")
-    told = next(line for line in out if "This run will take about" in line)
-    steps, size = said[0]
-    assert steps == 10_000
-    assert size > 4_000_000
-    assert "10,000 steps of 512 windows of 200 tokens" in told
-    for flag in ("trainer.max_steps=", "model.hidden_size=", "data.batch_size=", "data.seq_len="):
-        assert flag in told
-
-
-def test_a_short_run_says_nothing(ran):
-    assert "This run will take" not in ran.out
-
-
 def test_plain_letters_and_records_and_kmers(train, tmp_path):
     few = ("trainer.max_steps=3", "logger=none", "baseline=false", "data.seq_len=16")
     for name, genome, extra in (
@@ -351,7 +318,7 @@ def test_a_run_killed_before_its_test_goes_on_to_it(
     figures = {k: v for k, v in first.json().items() if k.startswith(("test/", "val/"))}
     (tmp_path / "run" / "result.json").unlink()
     last = tmp_path / "run" / "checkpoints" / "last.ckpt"
-    again = run_verb("train", tmp_path / "run", *words, f"ckpt={last}")
+    again = run_verb("train", tmp_path / "run", *words)
     assert again.code == 0, again.err
     assert {k: v for k, v in again.json().items() if k.startswith(("test/", "val/"))} == figures
     elsewhere = run_verb("train", tmp_path / "other", *words, f"ckpt={last}")

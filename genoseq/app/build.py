@@ -1,4 +1,4 @@
-"""From a composed config to objects: data, module, trainer. Verbs call these; nothing else reads configs."""
+"""From a composed config to objects: data, module, trainer. commands call these; nothing else reads configs."""
 
 from __future__ import annotations
 
@@ -18,14 +18,13 @@ from omegaconf import DictConfig, OmegaConf
 from rich.console import Console
 
 from genoseq.app.checkpoint import checkpoint_metadata
-from genoseq.app.quiet import quiet_libraries
+from genoseq.app.runtime import quiet_libraries
 from genoseq.data.datamodule import GenomeData
 from genoseq.data.tokenizer import Vocabulary
-from genoseq.errors import UserError
-from genoseq.training.callbacks import AtomicCheckpointIO, Checkpoints, GracefulStop, StepMetrics
+from genoseq.errors import UserError, user_mistakes
+from genoseq.training.callbacks import AtomicCheckpointIO, GracefulStop
 from genoseq.training.loggers import CsvLog
 from genoseq.training.module import NextToken
-from genoseq.training.progress import TimeEstimate, progress
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +85,7 @@ def build_module(cfg: DictConfig, data: GenomeData) -> NextToken:
         net,
         data.vocabulary,
         optimizer=make(cfg.optimizer),
-        scheduler=make(cfg.scheduler),
+        scheduler=make(cfg.scheduler) if cfg.scheduler else None,
         seed=cfg.seed,
         blanks=bool(data.genome.unknown),
         groups=len(data.genome.records),
@@ -121,34 +120,29 @@ def trainer_options(cfg: Any) -> dict[str, Any]:
 
 
 def build_trainer(cfg: DictConfig, folder: Path, loggers: list[Logger]) -> Trainer:
-    """Build the Trainer with what every run needs: checkpoints, progress, figures, a graceful stop."""
+    """Build the Trainer of a config, counted in optimizer steps."""
     options = trainer_options(cfg.trainer)
     steps, every = int(options["max_steps"]), options.pop("val_every")
     if steps < 1:
         raise UserError(f"trainer.max_steps={steps} is not a number of optimizer steps: give 1 or more")
     interval = max(1, round(every * steps) if isinstance(every, float) and every <= 1 else int(every))
-    resumed = Path(cfg.ckpt) if cfg.ckpt else None
-    checkpoints = folder / "checkpoints"
-    callbacks = [
-        Checkpoints(checkpoints, resumed),
-        StepMetrics(),
-        progress(),
-        TimeEstimate(),
-        *make(cfg.callbacks or {}).values(),
-        GracefulStop(checkpoints),
-    ]
+    callbacks = list(make(cfg.callbacks or {}).values())
+    callbacks.sort(
+        key=lambda callback: isinstance(callback, GracefulStop)
+    )  # last: what others do at a step's end is saved
     options["log_every_n_steps"] = min(options["log_every_n_steps"], steps)
-    return Trainer(
-        **options,
-        max_epochs=-1,
-        val_check_interval=min(interval, steps) * options["accumulate_grad_batches"],
-        check_val_every_n_epoch=None,
-        num_sanity_val_steps=0,
-        default_root_dir=folder,
-        logger=loggers,
-        callbacks=callbacks,
-        plugins=[AtomicCheckpointIO(), *_slurm()],
-    )
+    with user_mistakes("the trainer"):
+        return Trainer(
+            **options,
+            max_epochs=-1,
+            val_check_interval=min(interval, steps) * options["accumulate_grad_batches"],
+            check_val_every_n_epoch=None,
+            num_sanity_val_steps=0,
+            default_root_dir=folder,
+            logger=loggers,
+            callbacks=callbacks,
+            plugins=[AtomicCheckpointIO(), *_slurm()],
+        )
 
 
 def _slurm() -> list[SLURMEnvironment]:
@@ -161,17 +155,18 @@ def _slurm() -> list[SLURMEnvironment]:
 def build_loggers(cfg: DictConfig, folder: Path, resumed_step: int | None) -> list[Logger]:
     """Build metrics.csv's logger and those of the config.
 
-    On a resumed run metrics.csv takes over the rows before the step, and TensorBoard purges points after it.
+    A resumed run's metrics.csv takes over the rows up to `resumed_step`. TensorBoard drops the points after it, or,
+    where a run starts over in its folder, all points.
     """
     earlier = Path(cfg.ckpt).parent.parent / "metrics.csv" if resumed_step is not None else None
     loggers: list[Logger] = [CsvLog(folder, resume_from=earlier, keep_until=resumed_step)]
     for name, node in (plain(cfg.logger) or {}).items():
-        if resumed_step is not None and node["_target_"].endswith("TensorBoardLogger"):
-            node = node | {"purge_step": resumed_step + 1}
+        if node["_target_"].endswith("TensorBoardLogger"):
+            node = node | {"purge_step": 0 if resumed_step is None else resumed_step + 1}
         try:
             loggers.append(make(node))
         except InstantiationException as error:
             if not isinstance(error.__cause__, ModuleNotFoundError):
                 raise
-            raise UserError(f"logger={name} needs a package that is not here: pip install 'genoseq[{name}]'") from error
+            raise UserError(f"logger={name} needs a package that is missing: pip install 'genoseq[{name}]'") from error
     return loggers

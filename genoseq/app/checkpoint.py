@@ -121,7 +121,7 @@ def resumed_step(cfg: DictConfig, module: NextToken, folder: Path) -> int | None
     own = Path(cfg.ckpt).resolve().is_relative_to(folder.resolve()) and not (folder / "result.json").exists()
     if step > last or (step == last and not own):
         raise UserError(f"ckpt={cfg.ckpt} is at step {step:,} already; raise trainer.max_steps={last:,} to go on")
-    total = had["scheduler"].get("total_steps", last)
+    total = (had["scheduler"] or {}).get("total_steps", last)
     if total != last:
         raise UserError(
             f"ckpt={cfg.ckpt} follows a schedule (one-cycle, warm-up and cosine) laid out for {total:,} steps; "
@@ -130,8 +130,8 @@ def resumed_step(cfg: DictConfig, module: NextToken, folder: Path) -> int | None
     changed = [
         f"{group}.{key}"
         for group in ("data", "optimizer", "scheduler")
-        for key in {*had[group], *has[group]} - {"genome_dir", "cache_dir"}
-        if had[group].get(key) != has[group].get(key)
+        for key in {*(had[group] or {}), *(has[group] or {})} - {"genome_dir", "cache_dir"}
+        if (had[group] or {}).get(key) != (has[group] or {}).get(key)
     ]
     changed += ["seed"] if cfg.seed != had["seed"] else []
     if changed:

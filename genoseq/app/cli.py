@@ -1,4 +1,4 @@
-"""What every verb shares: where the configs are, and how a user's mistake is told.
+"""The ``command`` decorator: compose the config, report a user's mistake in one sentence.
 
 Nothing here imports torch, so that ``--help`` and shell completion stay quick.
 """
@@ -6,34 +6,41 @@ Nothing here imports torch, so that ``--help`` and shell completion stay quick.
 from __future__ import annotations
 
 import functools
+import logging
 import os
-import re
 import sys
-import traceback
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import hydra
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import InstantiationException
+from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+import genoseq
 from genoseq.app import resolvers
-from genoseq.app.run_folder import OutputFolder
+from genoseq.app.run_folder import check_writable, shared_name
 from genoseq.app.runtime import exit_with_parent, is_main_process, limit_openmp_spin, retain_heap
-from genoseq.app.stamp import shared_stamp
 from genoseq.errors import UserError, fail
+from genoseq.files import write_json
 from genoseq.overrides import quote_paths
-from genoseq.paths import conf_dir
 
 T = TypeVar("T")
-# functions of ours that hand the config's values to a class of another library: what it refuses is the user's to mend
-_BUILDERS = {"configure_optimizers": "the optimizer or scheduler", "build_trainer": "the trainer"}
+
+
+def conf_dir() -> Path:
+    """Return the folder of the Hydra configuration: ``genoseq/conf`` in a wheel, ``conf`` in a checkout."""
+    package = Path(genoseq.__file__).resolve().parent
+    for folder in (package / "conf", package.parent / "conf"):
+        if folder.is_dir():
+            return folder
+    return fail(f"there is no configuration folder {package / 'conf'}: install genoseq again, or use a whole checkout")
 
 
 def user_error(error: BaseException | None) -> UserError | None:
-    """Return the user's mistake behind `error`, if that is what it is (Hydra wraps what a constructor raises)."""
+    """Return the `UserError` in the chain of causes of `error` (Hydra wraps what a constructor raises), else None."""
     seen: set[int] = set()
     while error is not None and id(error) not in seen:
         if isinstance(error, UserError):
@@ -43,39 +50,26 @@ def user_error(error: BaseException | None) -> UserError | None:
     return None
 
 
-def mistake(error: Exception) -> str | None:
-    """Return the sentence for an error that the user can mend, None for a defect of the program."""
-    ours = user_error(error)
-    if ours is not None:
-        return str(ours)
-    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    refused = [_BUILDERS[f.f_code.co_name] for f in frames if f.f_code.co_name in _BUILDERS and _is_ours(f.f_globals)]
-    if isinstance(error, InstantiationException):
-        target = re.search(r"'([\w.]+)'", str(error))
-        refused = [target.group(1) if target else "an object"]
-    elif type(error).__name__ == "MisconfigurationException":  # Lightning's, which is not to be imported here
-        refused = refused or ["the trainer"]
-    elif not isinstance(error, (TypeError, ValueError, ImportError)):
-        return None
-    if not refused or "HYDRA_FULL_ERROR" in os.environ:
-        return None
-    cause = error.__cause__ if isinstance(error, InstantiationException) and error.__cause__ else error
-    reason = " ".join(str(cause).split()).rstrip(".")
-    return f"{refused[0]} cannot be made as the config says: {reason} (HYDRA_FULL_ERROR=1 shows where)"
+def with_aliases(arguments: list[str]) -> list[str]:
+    """Return command-line arguments with ``sweep=NAME`` as ``hparams_search=NAME``, ``again`` as ``replicate``."""
+    alias = {"sweep=again": "hparams_search=replicate", "hparams_search=again": "hparams_search=replicate"}
+    renamed = (alias.get(argument, argument) for argument in arguments)
+    return [f"hparams_search={text[6:]}" if text.startswith("sweep=") else text for text in renamed]
 
 
-def _is_ours(module: dict[str, Any]) -> bool:
-    return str(module.get("__name__")).startswith("genoseq.")
+def command(config_name: str) -> Callable[[Callable[[DictConfig], T]], Callable[[], T]]:
+    """Make a function of the composed config a command; a user's mistake is one sentence and exit code 2.
 
-
-def verb(config_name: str) -> Callable[[Callable[[DictConfig], T]], Callable[[], T]]:
-    """Make a function of the composed config a command; a user's mistake is one sentence and exit code 2."""
+    In a sweep that runs its jobs in its own process (Hydra's basic launcher, joblib) a job that fails returns nan
+    instead, so that the other jobs run.
+    """
 
     def wrap(task: Callable[[DictConfig], T]) -> Callable[[], T]:
         @functools.wraps(task)
-        def guarded(cfg: DictConfig) -> T:
+        def guarded(cfg: DictConfig) -> T | float:
             retain_heap()
             limit_openmp_spin()
+            in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
             try:
                 if missing := sorted(OmegaConf.missing_keys(cfg)):
                     raise UserError(f"{missing[0]} has no value and needs one: add {missing[0]}=… to the command")
@@ -84,36 +78,55 @@ def verb(config_name: str) -> Callable[[Callable[[DictConfig], T]], Callable[[],
                 print("genoseq: interrupted", file=sys.stderr)
                 raise SystemExit(130) from None
             except Exception as error:
-                sentence = mistake(error)
-                # in a sweep's own process (Hydra's basic launcher) an exit would take the other jobs along
-                if sentence is None or HydraConfig.get().mode == RunMode.MULTIRUN:
+                mistake = None if "HYDRA_FULL_ERROR" in os.environ else user_error(error)
+                if in_sweep:
+                    logging.getLogger(__name__).error("%s", mistake or "the job failed", exc_info=mistake is None)
+                    why = str(mistake or error) or type(error).__name__
+                    write_json(Path(HydraConfig.get().runtime.output_dir) / "failed.json", {"why": why})
+                    return float("nan")
+                if mistake is None:
                     raise
-                OutputFolder.put_back()
-                fail(sentence)
+                fail(str(mistake))
 
-        try:
-            folder = str(conf_dir())
-        except UserError as error:
-            fail(str(error))
-        main: Callable[[], T] = hydra.main(version_base="1.3", config_path=folder, config_name=config_name)(guarded)
+        main: Callable[[], T] = hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name=config_name)(
+            guarded
+        )
 
         @functools.wraps(main)
-        def command() -> T:
-            from genoseq.sweeps import plugins
-
+        def run() -> T:
             exit_with_parent()
-            plugins.register()
             resolvers.register()
-            sys.argv[1:] = quote_paths(sys.argv[1:])
-            if not any(word.startswith("hydra.run.dir=") for word in sys.argv):
-                try:
-                    shared_stamp()
-                except UserError as error:  # here, since Hydra would show it with a traceback
-                    fail(str(error))
-            if not is_main_process():  # one process writes the folder's .hydra/
-                sys.argv.append("hydra.output_subdir=null")
+            sys.argv[1:] = quote_paths(with_aliases(sys.argv[1:]))
+            try:
+                shared_name()
+            except UserError as error:
+                if not any(argument.startswith("hydra.run.dir=") for argument in sys.argv):
+                    fail(str(error))  # here, since Hydra would show it with a traceback
             return main()
 
-        return command
+        return run
 
     return wrap
+
+
+class SweepReport(Callback):
+    """Hydra callback: check a sweep's folder before its first job, print the sweep's table after its last."""
+
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Refuse a folder that cannot be written."""
+        try:
+            check_writable(Path(config.hydra.sweep.dir), "sweep.dir")
+        except UserError as error:
+            fail(str(error))
+
+    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
+        """Print what the sweep found; exit with code 1 if jobs failed."""
+        from genoseq.sweeps.end import finish
+
+        if finish(config):
+            raise SystemExit(1)
+
+    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Keep the log, on the console and in the folder, to the run's first process."""
+        if not is_main_process():
+            logging.getLogger().handlers[:] = [logging.NullHandler()]

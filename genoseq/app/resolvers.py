@@ -1,4 +1,4 @@
-"""What configs can compute: ``${steps:tokens,batch_size,seq_len}``, ``${rows:tokens,seq_len}``, ``${run_stamp:}``."""
+"""What configs can compute: ``${steps:…}``, ``${rows:…}`` and ``${new_run_dir:…}``."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 
 from omegaconf import OmegaConf
 
-from genoseq.app.stamp import run_stamp
+from genoseq.app.run_folder import new_run_dir
 
 
 def steps(tokens: float, batch_size: int, seq_len: int) -> int:
@@ -20,8 +20,6 @@ def rows(tokens: float, seq_len: int) -> int:
 
 
 def register() -> None:
-    """Make them known to OmegaConf."""
-    OmegaConf.register_new_resolver("steps", steps, replace=True)
-    OmegaConf.register_new_resolver("rows", rows, replace=True)
-    # cached with the config, as Hydra's own `now`: asked again, the time would be another
-    OmegaConf.register_new_resolver("run_stamp", run_stamp, use_cache=True, replace=True)
+    """Register the resolvers with OmegaConf."""
+    for resolver in (steps, rows, new_run_dir):
+        OmegaConf.register_new_resolver(resolver.__name__, resolver, replace=True)

@@ -1,93 +1,251 @@
-"""How a run's folder is claimed, and a sweep's; a Hydra callback."""
+"""A run's folder: where it is, whose it is, and whether its run is new, unfinished or done."""
 
 from __future__ import annotations
 
-import logging
+import functools
+import itertools
+import json
+import os
+import re
+import shlex
+import shutil
+import sys
 import tempfile
+import time
 from pathlib import Path
-from typing import Any, ClassVar
+from types import TracebackType
+from typing import Any
 
+import yaml
+from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
-from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from genoseq.app.runtime import is_main_process
-from genoseq.errors import fail
+from genoseq.errors import UserError
+from genoseq.files import write_atomic, write_json
 from genoseq.overrides import settings
 
-
-def sweep_folder() -> Path | None:
-    """Return the folder of the sweep that this run is a job of, None outside a sweep."""
-    hydra = HydraConfig.get()
-    return None if OmegaConf.is_missing(hydra.job, "num") else Path(hydra.sweep.dir)
+# what a run may be given differently each time it is started
+MAY_DIFFER = ("sweep", "paths", "logger", "tags", "trust", "ckpt", "data.genome_dir", "data.cache_dir")
+_TRACES = ("result.json", "evaluation.json", "checkpoints", "jobs.json")
 
 
-def sweep_settings() -> dict[str, str] | None:
-    """Return what the command of a sweep's job says, by override key, None outside a sweep."""
-    return None if sweep_folder() is None else settings(HydraConfig.get().overrides.task)
+def shared_name() -> str | None:
+    """Return the name that all ranks of a run started by torchrun or srun agree on; None where one process starts it.
 
-
-class OutputFolder(Callback):
-    """Refuses, before anything is written, a run folder that cannot be written or that holds another run."""
-
-    _before: ClassVar[dict[Path, bytes]] = {}
-
-    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Claim the folder of a single run."""
-        self._claim(Path(config.hydra.run.dir), config)
-
-    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Check that a sweep's folder can be written and, unless the launcher goes on with it, holds no other."""
-        folder = Path(config.hydra.sweep.dir)
-        self._writable(folder)
-        ours = str(config.hydra.launcher.get("_target_")).startswith("hydra_plugins.genoseq.")
-        if not ours and any(folder.glob("*/result.json")):
-            fail(
-                f"the folder {folder} already holds a sweep; give another sweep.dir, or go on with it by "
-                "hydra/launcher=local_pool"
-            )
-
-    def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
-        """Show what the sweep found; jobs that failed are told in the exit code."""
-        from genoseq.sweeps.end import finish
-
-        if finish(config):
-            raise SystemExit(1)
-
-    def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:
-        """Keep the log, on the console and in the folder, to the run's first process."""
-        if not is_main_process():
-            logging.getLogger().handlers[:] = [logging.NullHandler()]
-
-    def _claim(self, folder: Path, config: DictConfig) -> None:
-        if not is_main_process():
-            return
-        self._writable(folder)
-        ckpt = config.get("ckpt")
-        goes_on = (
-            "optimizer" in config  # evaluate has a ckpt too, but goes on with nothing
-            and ckpt is not None
-            and Path(ckpt).resolve().is_relative_to(folder.resolve())
+    Raises
+    ------
+    UserError
+        If torchrun gave the run no name of its own.
+    """
+    run = os.environ.get("TORCHELASTIC_RUN_ID")
+    if run == "none":  # what torchrun's static rendezvous calls a run without a name
+        raise UserError(
+            "torchrun gave this run no name that its ranks could share: add --rdzv-id=NAME (or, on one node, "
+            "--standalone) to torchrun, or hydra.run.dir=… to the command"
         )
-        if any((folder / name).exists() for name in ("result.json", "checkpoints", "evaluation.json")) and not goes_on:
-            fail(
-                f"the folder {folder} already holds a run; give another hydra.run.dir, or go on with that run by "
-                f"ckpt={folder}/checkpoints/last.ckpt"
-            )
-        self._before.clear()  # Hydra writes its files anew before it is known whether the run can go on
-        self._before.update({file: file.read_bytes() for file in folder.glob(".hydra/*.yaml")})
+    if run is not None:
+        return f"torchrun-{re.sub(r'[^A-Za-z0-9_.-]', '_', run)}"
+    # a batch script has the job's variables but no step: what it starts by itself is one process
+    if int(os.environ.get("SLURM_NTASKS", "1")) > 1 and "SLURM_STEP_ID" in os.environ:
+        return f"slurm-{os.environ['SLURM_JOB_ID']}.{os.environ['SLURM_STEP_ID']}"
+    return None
 
-    @classmethod
-    def put_back(cls) -> None:
-        """Give a run that is refused after all the config files back that it had."""
-        for file, content in cls._before.items():
-            file.write_bytes(content)
 
-    @staticmethod
-    def _writable(folder: Path) -> None:
+@functools.cache
+def new_run_dir(parent: str, command: str) -> str:
+    """Return (and make) the folder of a new run, called after the time, or after the name that its ranks share.
+
+    Two commands that start in the same second get two folders.
+    """
+    if shared := shared_name():
+        return str(Path(parent, f"{shared}-{command}"))
+    stem = Path(parent, time.strftime("%Y-%m-%d"), f"{time.strftime('%H-%M-%S')}-{command}")
+    for folder in itertools.chain([stem], (stem.with_name(f"{stem.name}-{n}") for n in itertools.count(2))):
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=folder):
-                pass
-        except OSError as error:
-            fail(f"the output folder {folder} cannot be written ({error.strerror}); give another hydra.run.dir")
+            folder.mkdir(parents=True)
+        except FileExistsError:
+            continue
+        except OSError:  # RunFolder says so
+            pass
+        break
+    return str(folder)
+
+
+def check_writable(folder: Path, key: str) -> None:
+    """Raise `UserError`, naming the override `key`, unless `folder` exists or can be made, and takes files."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        raise UserError(
+            f"the output folder {folder} cannot be written ({error.strerror}); give another {key}"
+        ) from None
+
+
+class RunFolder:
+    """The folder of one run, locked while the run works in it.
+
+    Entering it checks that the folder is new or holds a run of the same composed config, then writes ``.hydra/``. An
+    exception leaves ``failed.json`` with the reason. Ranks other than the first only read.
+
+    Parameters
+    ----------
+    config : DictConfig
+        As composed, without the ``hydra`` node.
+    result : str
+        Name of the file that a finished run leaves.
+    may_differ : tuple of str
+        Keys that are not compared.
+
+    Raises
+    ------
+    UserError
+        On entering: if the folder cannot be written, is in use, or holds a run with other settings.
+    """
+
+    def __init__(
+        self, config: DictConfig, result: str = "result.json", may_differ: tuple[str, ...] = MAY_DIFFER
+    ) -> None:
+        self.path = Path(HydraConfig.get().runtime.output_dir)
+        self._config, self._result, self._may_differ = config, self.path / result, may_differ
+        self._lock: FileLock | None = None
+
+    def __enter__(self) -> RunFolder:
+        if is_main_process():
+            check_writable(self.path, "hydra.run.dir")
+            self._lock = FileLock(self.path / ".lock")
+            try:
+                self._lock.acquire(timeout=0)
+            except Timeout:
+                raise UserError(
+                    f"another process works in {self.path}; wait for it or give another hydra.run.dir"
+                ) from None
+        try:
+            self._check_same()
+        except UserError:
+            self._release()
+            raise
+        if is_main_process() and not self.finished:
+            (self.path / "failed.json").unlink(missing_ok=True)
+            self._write_config()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, Exception) and is_main_process():
+            write_json(self.path / "failed.json", {"why": str(error) or type(error).__name__})
+        self._release()
+
+    def _release(self) -> None:
+        if self._lock is not None:
+            self._lock.release()
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run's result is there."""
+        return self._result.is_file()
+
+    def read_result(self) -> dict[str, Any]:
+        """Return the result of a finished run."""
+        result: dict[str, Any] = json.loads(self._result.read_text(encoding="utf-8"))
+        return result
+
+    @property
+    def checkpoint(self) -> Path | None:
+        """The checkpoint to resume from: the folder's own, else what ``ckpt=`` says, else None."""
+        own = self.path / "checkpoints" / "last.ckpt"
+        if own.is_file():
+            return own
+        return Path(self._config.ckpt) if self._config.ckpt else None
+
+    def take_over_best(self) -> None:
+        """Copy best.ckpt from beside the checkpoint that this run resumes from, if that is in another folder."""
+        source = self.checkpoint and self.checkpoint.with_name("best.ckpt")
+        best = self.path / "checkpoints" / "best.ckpt"
+        if source and source.is_file() and not best.exists():
+            best.parent.mkdir(exist_ok=True)
+            shutil.copy2(source, part := best.with_suffix(".part"))
+            part.replace(best)
+
+    @property
+    def sweep(self) -> Path | None:
+        """The folder of the sweep that this run is a job of, None outside a sweep."""
+        hydra = HydraConfig.get()
+        return None if OmegaConf.is_missing(hydra.job, "num") else Path(hydra.sweep.dir)
+
+    @property
+    def sweep_settings(self) -> dict[str, str] | None:
+        """What the overrides of a sweep's job say, by key, None outside a sweep."""
+        return None if self.sweep is None else settings(HydraConfig.get().overrides.task)
+
+    def resume_command(self, module: str) -> str:
+        """Return the command that resumes this run."""
+        overrides = [text for text in HydraConfig.get().overrides.task if not text.startswith("ckpt=")]
+        return shlex.join(["python", "-m", module, *_config_flags(), *overrides, f"hydra.run.dir={self.path}"])
+
+    def _check_same(self) -> None:
+        file = self.path / ".hydra" / "config.yaml"
+        if not file.is_file():
+            if found := [name for name in _TRACES if (self.path / name).exists()]:
+                raise UserError(f"the folder {self.path} already holds a {found[0]}; give another hydra.run.dir")
+            return
+        try:
+            had = self._settings(OmegaConf.load(file))
+        except (OSError, yaml.YAMLError, OmegaConfBaseException) as error:
+            raise UserError(f"{file} cannot be read ({error}); give another hydra.run.dir") from None
+        has = self._settings(self._config)
+        other = sorted(key for key in {*had, *has} if had.get(key, "nothing") != has.get(key, "nothing"))
+        if other:
+            listed = ", ".join(f"{key}={had.get(key, 'nothing')} (now {has.get(key, 'nothing')})" for key in other[:4])
+            more = f" and {len(other) - 4} more" if len(other) > 4 else ""
+            raise UserError(
+                f"the folder {self.path} holds a run with other settings: {listed}{more}; "
+                "give the same to resume it, or another hydra.run.dir"
+            )
+
+    def _settings(self, config: Any) -> dict[str, Any]:
+        """Return a config as one level, interpolations resolved, without what may differ."""
+        flat = flatten(OmegaConf.to_container(config, resolve=True))
+        return {
+            key: value
+            for key, value in flat.items()
+            if not any(key == name or key.startswith(f"{name}.") for name in self._may_differ)
+        }
+
+    def _write_config(self) -> None:
+        """Write the files that Hydra would, but only once it is known that the folder is the run's own."""
+        hydra = HydraConfig.get()
+        parts = {
+            "config": self._config,
+            "hydra": OmegaConf.create({"hydra": hydra}),
+            "overrides": hydra.overrides.task,
+        }
+        for name, part in parts.items():
+            write_atomic(self.path / ".hydra" / f"{name}.yaml", OmegaConf.to_yaml(part))
+
+
+def _config_flags() -> list[str]:
+    """Return the command line's --config-dir, --config-path and --config-name options."""
+    flags = ("--config-dir", "--config-path", "--config-name", "-cd", "-cp", "-cn")
+    found = []
+    for word, value in itertools.pairwise([*sys.argv[1:], ""]):
+        if word in flags:
+            found += [word, value]
+        elif word.partition("=")[0] in flags:
+            found.append(word)
+    return found
+
+
+def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Return nested plain containers as one level, ``{"data.seq_len": 32, …}``."""
+    if not isinstance(config, dict) or not config:
+        return {prefix: config}
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        flat |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
+    return flat

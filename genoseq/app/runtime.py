@@ -1,11 +1,13 @@
-"""How a command lives with its machine: memory, cores, the process that started it. Imports nothing heavy."""
+"""Process settings: heap trimming, OpenMP wait policy, ranks, parent-death signal, quiet libraries."""
 
 from __future__ import annotations
 
 import ctypes
+import logging
 import os
 import platform
 import signal
+import warnings
 
 _PR_SET_PDEATHSIG = 1
 _M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _GIB = -1, -3, 1 << 30
@@ -53,3 +55,19 @@ def exit_with_parent() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
     if os.getppid() != int(parent):  # it went before the kernel was asked
         raise SystemExit(128 + signal.SIGTERM)
+
+
+def quiet_libraries() -> None:
+    """Keep Lightning's hardware report, tips and internal deprecations off the console; its warnings stay."""
+    for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning", "matplotlib"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for text in (
+        ".*isinstance.treespec, LeafSpec..*",  # Lightning inside PyTorch's pytree
+        ".*does not have many workers.*",  # there is nothing for a worker to do: a batch is a few integers
+        ".*dataloader is not resumable.*",  # ours is a function of the step
+        ".*exists and is not empty.*",  # RunFolder has made it
+        ".*`training_step` returned `None`.*",  # a batch without a target
+        ".*srun. command is available.*",  # our launcher starts the ranks
+        ".*sync_dist=True.*",  # the figures are summed over ranks before they are logged
+    ):
+        warnings.filterwarnings("ignore", message=text)

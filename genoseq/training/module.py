@@ -20,7 +20,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from genoseq.data.batch import Batch
 from genoseq.data.hashing import hash64
 from genoseq.data.tokenizer import Vocabulary
-from genoseq.errors import UserError
+from genoseq.errors import UserError, user_mistakes
 from genoseq.training.callbacks import every
 from genoseq.training.metrics import TokenMetrics
 
@@ -173,10 +173,11 @@ class NextToken(LightningModule):
     def configure_optimizers(self) -> Any:
         """Build the optimizer and its scheduler, both counted in optimizer steps."""
         assert self._optimizer is not None
-        optimizer = self._optimizer(self.net.parameters())
-        if self._scheduler is None:
-            return optimizer
-        scheduler = self._scheduler(optimizer)
+        with user_mistakes("the optimizer or scheduler"):
+            optimizer = self._optimizer(self.net.parameters())
+            if self._scheduler is None:
+                return optimizer
+            scheduler = self._scheduler(optimizer)
         plan: dict[str, Any] = {"scheduler": scheduler, "interval": "step"}
         if isinstance(scheduler, ReduceLROnPlateau):
             # never by Lightning: on_validation_epoch_end steps it

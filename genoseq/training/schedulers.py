@@ -8,11 +8,6 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 
-def constant(optimizer: Optimizer) -> LambdaLR:
-    """Return a schedule that leaves the learning rate as it is."""
-    return LambdaLR(optimizer, lambda step: 1.0)
-
-
 def warmup_cosine(optimizer: Optimizer, total_steps: int, warmup_steps: int = 100, min_ratio: float = 0.0) -> LambdaLR:
     """Return a linear warm-up followed by half a cosine.
 

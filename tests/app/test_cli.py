@@ -15,7 +15,7 @@ import genoseq
 from genoseq import paths
 from genoseq.errors import UserError
 
-FILES = Path(__file__).parent / "data" / "files"
+FILES = Path(__file__).parents[1] / "data" / "files"
 HEAVY = ("torch", "lightning", "pytorch_lightning", "matplotlib", "numpy", "tensorboard")
 
 
