@@ -73,10 +73,11 @@ def write_csv(path: Path | str, rows: Sequence[Mapping[str, Any]]) -> None:
         The columns are all their keys in the order they first occur. What a row lacks, or None, is an empty cell; nan
         stays nan.
     """
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    lines = [csv_line(columns)] if columns else []
-    lines += [csv_line(row.get(column) for column in columns) for row in rows]
-    write_atomic(path, "".join(lines))
+    out = io.StringIO()
+    table = csv.DictWriter(out, dict.fromkeys(key for row in rows for key in row), lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    write_atomic(path, out.getvalue())
 
 
 def csv_line(cells: Iterable[Any]) -> str:
@@ -87,43 +88,24 @@ def csv_line(cells: Iterable[Any]) -> str:
 
 
 def read_metrics(path: Path | str) -> dict[str, list[float | None]]:
-    """Read the figures of a run.
-
-    Parameters
-    ----------
-    path : Path or str
-        A ``metrics.csv``.
-
-    Returns
-    -------
-    dict
-        By column, one value a row; None where the cell is empty. Empty if the file is.
+    """Return the columns of a table of numbers, such as ``metrics.csv``; None where a cell is empty or nan.
 
     Raises
     ------
     UserError
-        If the file is missing, or a cell is no number.
+        If the file is missing, or a cell is not a number.
     """
-    path = Path(path)
+    import pandas
+
     try:
-        text = path.read_text(encoding="utf-8")
+        table = pandas.read_csv(path, dtype=float, float_precision="round_trip")
     except FileNotFoundError:
         raise UserError(f"There is no {path}: give the folder of a run that has logged its metrics.") from None
-    header, *rows = list(csv.reader(io.StringIO(text))) or [[]]
-    columns: dict[str, list[float | None]] = {name: [] for name in header}
-    for line, row in enumerate(rows, start=2):
-        if len(row) > len(header):
-            raise UserError(
-                f"{path}, line {line}: {len(row)} cells under {len(header)} columns; mend or remove the line."
-            )
-        # a line cut short by a full disk lacks its last cells
-        for name, cell in zip(header, row + [""] * (len(header) - len(row)), strict=True):
-            try:
-                columns[name].append(float(cell) if cell else None)
-            except ValueError:
-                raise UserError(
-                    f"{path}, line {line}: {cell!r} under {name} is no number; mend or remove the line."
-                ) from None
+    except pandas.errors.EmptyDataError:
+        return {}
+    except ValueError as error:  # a cell that is not a number, or a line with too many cells
+        raise UserError(f"{path} is not a table of numbers ({str(error).strip()}); mend or remove the line.") from None
+    columns: dict[Any, list[float | None]] = table.astype(object).where(table.notna(), None).to_dict("list")
     return columns
 
 

@@ -52,6 +52,11 @@ class Score:
         """Bits a base; nan where no base was scored."""
         return self.bits / self.bases if self.bases else float("nan")
 
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Accuracy and bits_per_base by their names."""
+        return {"accuracy": self.accuracy, "bits_per_base": self.bits_per_base}
+
     def __add__(self, other: "Score") -> "Score":
         return Score(self.bases + other.bases, self.correct + other.correct, self.bits + other.bits)
 

@@ -1,11 +1,11 @@
-"""How much of the test part lies under training windows, and which bases each part's windows cover."""
+"""Which bases the windows of each part cover."""
 
 from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
 
-from genoseq.data.intervals import Intervals, as_intervals, bases, intersect
+from genoseq.data.intervals import Intervals, as_intervals
 from genoseq.data.split import Parts
 
 BLOCK = 1 << 18  # positions looked at at a time
@@ -54,36 +54,3 @@ def with_context(parts: Parts, intervals: Intervals, lead: int) -> Intervals:
     start, end = np.maximum(first, intervals[:, 0] - lead), intervals[:, 1]
     apart = start[1:] >= end[:-1]
     return np.stack([start[np.append(True, apart)], end[np.append(apart, True)]], axis=1)
-
-
-def covered_positions(parts: Parts, span: int, block: int = BLOCK) -> float:
-    """Share of test positions that lie inside some training window.
-
-    Parameters
-    ----------
-    parts : Parts
-    span : int
-        Bases a window.
-    block : int
-        Positions looked at at a time.
-
-    Returns
-    -------
-    float
-        0-1; each position counts once for every test window over it.
-
-    Notes
-    -----
-    Where the split is made of intervals this is their overlap, 0 unless the split is broken. Where windows themselves
-    are split (``random_windows``) every window start is hashed and the windows over each position are counted.
-    """
-    if not parts.splits_windows:
-        return bases(intersect(parts.test, parts.train)) / max(1, bases(parts.test))
-    inside = total = 0
-    for first, last in parts.test.tolist():
-        for lo in range(first, last, block):
-            hi = min(lo + block, last)
-            train, test = (windows_over(parts, stage, span, lo, hi) for stage in ("train", "test"))
-            inside += int(test[train > 0].sum())
-            total += int(test.sum())
-    return inside / total if total else float("nan")

@@ -17,8 +17,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from genoseq.files import write_atomic
-from genoseq.report.figures import BLACK, BLUE, FAINT, GREEN, INK, ORANGE, PURPLE, SKY, VERMILLION
-from genoseq.report.plots import Curve
+from genoseq.report.figures import BLACK, BLUE, FAINT, GREEN, INK, ORANGE, PURPLE, SKY, VERMILLION, Curve
 from genoseq.report.study_report_read import Cited, Trained, by_model, common, scale
 
 _LETTERS = 14  # points

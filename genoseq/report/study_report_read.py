@@ -11,7 +11,7 @@ from pathlib import Path
 from genoseq.errors import UserError
 from genoseq.files import read_metrics
 from genoseq.paths import conf_dir
-from genoseq.report.plots import Curve, points
+from genoseq.report.figures import Curve, points
 from genoseq.sweeps.collect import collect
 from genoseq.sweeps.groups import Run
 

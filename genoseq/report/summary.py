@@ -1,20 +1,26 @@
-"""The few lines that a run ends with."""
+"""The lines that a run prints: what it trains at its start, its results in a table at its end.
+
+Imports no torch at module level, so that the table of a finished run is printed at once.
+"""
+
+from __future__ import annotations
 
 import math
 import shlex
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from lightning.pytorch import LightningModule
-from omegaconf import DictConfig
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from genoseq.data.datamodule import GenomeData
-from genoseq.data.intervals import bases
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+
+    from genoseq.data.datamodule import GenomeData
+    from genoseq.training.module import NextToken
 
 _LEAKS = (
     "This split leaks: test windows overlap training windows, so this accuracy measures memory, "
@@ -22,8 +28,10 @@ _LEAKS = (
 )
 
 
-def print_start(cfg: DictConfig, data: GenomeData, module: LightningModule) -> None:
+def print_start(cfg: DictConfig, data: GenomeData, module: NextToken) -> None:
     """Print what a run trains, on what, in two lines."""
+    from genoseq.data.intervals import bases
+
     genome, parts = data.genome, data.parts
     size = sum(p.numel() for p in module.parameters())
     shares = ", ".join(f"{stage} {bases(parts.of(stage)):,}" for stage in ("train", "val", "test"))
@@ -34,12 +42,12 @@ def print_start(cfg: DictConfig, data: GenomeData, module: LightningModule) -> N
 
 
 def print_summary(result: Mapping[str, Any], folder: Path, console: Console | None = None) -> None:
-    """Print the model beside what it must beat, the leakage, and where the files are.
+    """Print the model beside its baselines, the leakage, and where the files are.
 
     Parameters
     ----------
     result : mapping
-        The content of ``result.json``: accuracies and leakage as fractions, code lengths in bits per base. A figure
+        The content of ``result.json``: accuracies and leakage as fractions, code lengths in bits per base. A value
         that is missing or None shows as a dash.
     folder : Path
         The run's folder.
@@ -72,10 +80,7 @@ def print_summary(result: Mapping[str, Any], folder: Path, console: Console | No
         )
     console.print(table)
     console.print()
-    say(
-        f"leakage: {_share(_number(result, 'leakage/positions'), dash)} of test positions lie in a training window; "
-        f"{_share(_number(result, 'leakage/shared_kmers'), dash)} of test 24-mers occur in training"
-    )
+    say(leakage_line(result, dash))
     if result.get("split/leaks"):
         say(_LEAKS, style="bold red")
     say_whole(f"files:   {folder}")
@@ -99,7 +104,7 @@ def _about(result: Mapping[str, Any]) -> list[str]:
 
 def _rows(result: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Return (label, stage, style) of each row."""
-    # where a token adds several bases, its guess is right only if all are; the tables guess base by base
+    # a token of several new bases is right only if all are; the count models predict base by base
     apart = (result.get("tokens/new_bases") or 1) > 1 or (
         (result.get("tokens/k") or 1) > 1 and (result.get("tokens/stride") or 1) > 1
     )
@@ -107,8 +112,8 @@ def _rows(result: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     mode, order = result.get("test/mode"), result.get("baseline/order")
     rows = [
         (f"model, {f'{mode} ' if mode else ''}test{token}", "test", "bold"),
-        (f"baseline, {'best' if order is None else f'order-{order}'} table{base}", "baseline", ""),
-        (f"imm of tables{base}", "imm", ""),
+        (f"baseline, {'' if order is None else f'order-{order} '}Markov model{base}", "baseline", ""),
+        (f"interpolated Markov model{base}", "imm", ""),
         (f"chance{token}", "chance", ""),
     ]
     # a run told not to measure the count models (baseline=false) has no rows for them
@@ -118,6 +123,12 @@ def _rows(result: Mapping[str, Any]) -> list[tuple[str, str, str]]:
 def _number(result: Mapping[str, Any], key: str) -> float | None:
     value = result.get(key)
     return None if value is None or math.isnan(value) else float(value)
+
+
+def leakage_line(result: Mapping[str, Any], dash: str = "–") -> str:
+    """Return the sentence on a result's leakage."""
+    positions, kmers = (_share(_number(result, f"leakage/{name}"), dash) for name in ("positions", "shared_kmers"))
+    return f"leakage: {positions} of test positions lie in a training window; {kmers} of test 24-mers occur in training"
 
 
 def _share(fraction: float | None, dash: str) -> str:

@@ -79,12 +79,30 @@ class NextToken(LightningModule):
         out: tuple[Tensor, Any] = self.net(tokens, state)
         return out
 
-    def _score(self, batch: Batch, stage: str, group: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Score one batch into the metric of `stage`; return code lengths (nats) and which count, each (B, L)."""
+    def score(self, batch: Batch, state: Any = None) -> tuple[Tensor, Tensor, Tensor, Any]:
+        """Score the predictions of one batch of windows or chunks.
+
+        Parameters
+        ----------
+        batch : Batch
+            With tokens, (B, L + 1).
+        state : optional
+            State of the network before the batch; the zero state if left out.
+
+        Returns
+        -------
+        nats : Tensor
+            Code length of each token, 0 where it is not scored, float (B, L).
+        predicted : Tensor
+            Most likely token at each position, int64 (B, L).
+        scored : Tensor
+            Whether the token is known and counts, bool (B, L).
+        state
+            State of the network after the batch.
+        """
         assert batch.tokens is not None
         v = self.vocabulary
-        logits, state = self(batch.tokens[:, :-1], self._state.get(stage) if batch.carry else None)
-        self._state[stage] = _each(state, Tensor.detach)
+        logits, state = self(batch.tokens[:, :-1], state)
         target = batch.tokens[:, 1:]
         scored = target != v.unknown
         if batch.scored is not None:
@@ -93,7 +111,14 @@ class NextToken(LightningModule):
         known = logits[..., v.first : v.first + v.num_classes].float()
         index = torch.where(scored, target - v.first, -100)
         nats = functional.cross_entropy(known.flatten(0, 1), index.flatten(), reduction="none").view_as(target)
-        correct = known.detach().argmax(-1) == index
+        return nats, known.detach().argmax(-1) + v.first, scored, state
+
+    def _score(self, batch: Batch, stage: str, group: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Score one batch into the metric of `stage`; return code lengths (nats) and which count, each (B, L)."""
+        nats, predicted, scored, state = self.score(batch, self._state.get(stage) if batch.carry else None)
+        self._state[stage] = _each(state, Tensor.detach)
+        assert batch.tokens is not None
+        correct = (predicted == batch.tokens[:, 1:]) & scored
         self._metric(stage).update(nats.detach(), correct, scored, group)
         return nats, scored
 

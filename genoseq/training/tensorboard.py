@@ -13,7 +13,7 @@ from torch.utils.tensorboard import SummaryWriter
 
 from genoseq.data.datamodule import GenomeData
 from genoseq.evaluation.positions import window_metrics
-from genoseq.report.figures import confusion_figure, position_figure
+from genoseq.report.plots import confusion_figure, position_figure
 from genoseq.training.module import NextToken
 
 GROUPS = ("data", "model", "optimizer", "scheduler", "trainer", "seed")

@@ -5,12 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genoseq.data.coverage import covered, covered_positions, windows_over, with_context
+from genoseq.data.coverage import covered, windows_over, with_context
 from genoseq.data.intervals import as_intervals, intersect
 from genoseq.data.sampler import WindowIndex, WindowSampler, window_streams
 from genoseq.data.split import STAGES, ContiguousSplit, Parts, RandomWindowsSplit
 from genoseq.data.tokenizer import CharTokenizer
 from genoseq.errors import UserError
+from genoseq.evaluation.leakage import covered_positions
 
 CHAR = CharTokenizer().vocabulary
 WHOLE = as_intervals([(3, 60), (60, 75), (80, 200)])

@@ -1,4 +1,4 @@
-"""A result says what made it, and does not claim a commit that is not its own."""
+"""A result names the versions and the commit that made it, and no commit that is not its own."""
 
 import json
 import platform
@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from genoseq.report import provenance as room
-from genoseq.report.provenance import provenance
+from genoseq.report import result
+from genoseq.report.result import provenance
 
 
-def _git(folder: Path, *words: str) -> str:
+def _git(folder: Path, *arguments: str) -> str:
     name = ["-c", "user.name=a", "-c", "user.email=a@example.org", "-c", "commit.gpgsign=false"]
     return subprocess.run(
-        ["git", "-C", folder, *name, *words], check=True, capture_output=True, text=True
+        ["git", "-C", folder, *name, *arguments], check=True, capture_output=True, text=True
     ).stdout.strip()
 
 
@@ -29,21 +29,18 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     _git(tmp_path, "init", "-q")
     _git(tmp_path, "add", "genoseq")
     _git(tmp_path, "commit", "-q", "-m", "first")
-    monkeypatch.setattr(room, "_PACKAGE", package)
+    monkeypatch.setattr(result, "_PACKAGE", package)
     return package
 
 
-def test_versions_are_those_in_use() -> None:
+def test_versions_are_those_in_use(monkeypatch: pytest.MonkeyPatch) -> None:
     found = provenance()
     assert found["version/python"] == platform.python_version()
     assert found["version/torch"] == metadata.version("torch")
     assert found["version/lightning"] == metadata.version("lightning")
-    assert found["version/genoseq"]
-    assert found["host/cpus"] >= 1 and found["host/device"]
+    assert found["version/genoseq"] and found["host/cpus"] >= 1 and found["host/device"]
     assert json.loads(json.dumps(found)) == found
 
-
-def test_a_missing_distribution_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing(name: str) -> str:
         raise metadata.PackageNotFoundError(name)
 
@@ -51,42 +48,37 @@ def test_a_missing_distribution_is_none(monkeypatch: pytest.MonkeyPatch) -> None
     assert provenance()["version/hydra"] is None
 
 
-def test_commit_and_changes(package: Path) -> None:
+def test_commit_and_changes(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    commit = _git(package, "rev-parse", "HEAD")
     found = provenance()
-    assert found["git/commit"] == _git(package, "rev-parse", "HEAD")
-    assert found["git/dirty"] is False  # an untracked note outside the code changes nothing
+    # an untracked note outside the code changes nothing
+    assert (found["git/commit"], found["git/dirty"]) == (commit, False)
+    monkeypatch.setenv("GIT_DIR", str(tmp_path / "nowhere"))  # as inside a git hook
+    assert provenance()["git/commit"] == commit
     (package / "__init__.py").write_text("x = 1\n")
     assert provenance()["git/dirty"] is True
 
 
-def test_a_new_module_or_configuration_is_a_change(package: Path) -> None:
-    conf = package.parent / "conf"
-    conf.mkdir()
-    (conf / "new.yaml").write_text("")
+def test_a_new_configuration_is_a_change(package: Path) -> None:
+    (package.parent / "conf").mkdir()
+    (package.parent / "conf" / "new.yaml").write_text("")
     assert provenance()["git/dirty"] is True
 
 
-def test_a_package_that_the_tree_does_not_track_has_no_commit(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    installed = package.parent / "venv" / "genoseq"
+def test_without_a_commit_of_its_own(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    installed = package.parent / "venv" / "genoseq"  # inside a work tree that does not track it
     installed.mkdir(parents=True)
     (installed / "__init__.py").write_text("")
-    monkeypatch.setattr(room, "_PACKAGE", installed)
+    monkeypatch.setattr(result, "_PACKAGE", installed)
     found = provenance()
     assert found["git/commit"] is None and found["git/dirty"] is None
-
-
-def test_a_git_hook_does_not_mislead(package: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    commit = _git(package, "rev-parse", "HEAD")
-    monkeypatch.setenv("GIT_DIR", str(tmp_path / "nowhere"))
-    assert provenance()["git/commit"] == commit
-
-
-def test_git_may_be_missing_or_hang(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PATH", "")
-    assert provenance()["git/commit"] is None
+    monkeypatch.setattr(result, "_PACKAGE", package)
 
     def hang(*args: object, **kwargs: object) -> None:
         raise subprocess.TimeoutExpired("git", 1)
 
+    with monkeypatch.context() as patch:
+        patch.setenv("PATH", "")  # no git
+        assert provenance()["git/commit"] is None
     monkeypatch.setattr(subprocess, "run", hang)
     assert provenance()["git/commit"] is None
