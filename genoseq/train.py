@@ -49,7 +49,7 @@ def _train(cfg: DictConfig, run: RunFolder) -> float | None:
     begin = time.perf_counter()
     from genoseq.app import build, checkpoint
     from genoseq.baselines.fit import Baselines, baseline_lines
-    from genoseq.report.split_bed import write_split
+    from genoseq.data.split import write_bed
     from genoseq.report.summary import print_start
     from genoseq.training import tensorboard
 
@@ -60,7 +60,7 @@ def _train(cfg: DictConfig, run: RunFolder) -> float | None:
     baselines: Baselines | None = None
     if is_main_process():
         run.take_over_best()
-        write_split(data, run.path / "split.bed")
+        write_bed(run.path / "split.bed", data.parts, data.genome, data.span)
         print_start(cfg, data, module)
         baselines = Baselines.fit(data) if cfg.baseline else None
 

@@ -180,7 +180,7 @@ VALUES: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     (("data=kmer", "data.k=11"), ("data.k=11", "1 to 10")),
     (("data=kmer", "data.k=400"), ("data.k=400", "1 to 10")),
     (("data=kmer", "data.k=2.5"), ("data.k=2.5", "whole number")),
-    (("data=kmer", "data.k=four"), ("KmerTokenizer", "'str'")),
+    (("data=kmer", "data.k=four"), ("data.k", "got four")),
     (("data=kmer", "data.stride=0"), ("data.stride=0",)),
     (("data.k=3",), ("data.k=3", "data=kmer")),
     (("data.split.test=0",), ("data.split.test=0",)),

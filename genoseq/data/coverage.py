@@ -29,7 +29,7 @@ def windows_over(parts: Parts, stage: str, span: int, lo: int, hi: int) -> NDArr
 def covered(parts: Parts, stage: str, span: int, block: int = BLOCK) -> Intervals:
     """Return the bases that windows of `stage` cover: its intervals, or where windows are split, their union.
 
-    Windows that touch are one stretch.
+    Windows that touch make one interval.
     """
     if not parts.splits_windows:
         return parts.of(stage)
@@ -46,7 +46,7 @@ def covered(parts: Parts, stage: str, span: int, block: int = BLOCK) -> Interval
 
 
 def with_context(parts: Parts, intervals: Intervals, lead: int) -> Intervals:
-    """Return what `covered` found, each stretch from up to `lead` bases earlier on, where windows are split."""
+    """Return what `covered` found, where windows are split with up to `lead` bases before each interval added."""
     if not parts.splits_windows or not len(intervals):
         return intervals
     whole = parts.train

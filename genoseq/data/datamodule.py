@@ -3,22 +3,29 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
-from genoseq.data.batch import Batch, Gather
-from genoseq.data.excerpt import excerpt
 from genoseq.data.genome import Genome
-from genoseq.data.intervals import bases, usable
-from genoseq.data.loading import StepsFrom, StreamChunks, TrainingSteps
-from genoseq.data.sampler import Streams, WindowSampler, carry_streams, fitting_chain, window_streams
+from genoseq.data.intervals import usable
 from genoseq.data.sources import load_genome
 from genoseq.data.split import Parts, Split
 from genoseq.data.tokenizer import Tokenizer
+from genoseq.data.windows import (
+    Batch,
+    Gather,
+    StepsFrom,
+    StreamChunks,
+    Streams,
+    WindowSampler,
+    fit_windows_per_segment,
+    interval_streams,
+    window_streams,
+)
 from genoseq.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -31,7 +38,8 @@ class GenomeData(LightningDataModule):
     ----------
     genome : str or sequence of str
         A path (FASTA or plain letters, compressed or not), a list or glob of paths, a name, or an accession.
-    tokenizer : Tokenizer
+    tokenizer : callable
+        Called with `k` and `stride`, returns a `Tokenizer`: its class, or that with other arguments bound.
     split : Split
     seq_len : int
         Inputs a window, in tokens.
@@ -39,14 +47,14 @@ class GenomeData(LightningDataModule):
         Windows a step on each device.
     seed : int
     k, stride : int
-        As the tokeniser has them; here so that their override names are short.
+        Bases a token, and bases from one token to the next.
     reverse_complement : bool
         Train on both strands.
     carry_tokens : int
-        Tokens over which a training row goes on from window to window with its state carried (truncated
-        back-propagation through time) before it jumps elsewhere; 0 = each window from the zero state.
+        Tokens a segment: a training row reads the windows of a segment one after another with the state carried
+        (truncated back-propagation through time) before it moves on; 0 = each window from the zero state.
     carry_state : bool
-        Validate and test on whole stretches with the state carried; False = on separate windows from the zero state.
+        Validate and test on whole intervals with the state carried; False = on separate windows from the zero state.
         ``random_windows`` always uses separate windows.
     eval_rows, eval_chunk, eval_warmup : int
         Streams side by side, predictions a chunk, predictions that warm a stream up.
@@ -61,7 +69,7 @@ class GenomeData(LightningDataModule):
     def __init__(
         self,
         genome: str | Sequence[str],
-        tokenizer: Tokenizer,
+        tokenizer: Callable[..., Tokenizer],
         split: Split,
         seq_len: int = 256,
         batch_size: int = 64,
@@ -80,19 +88,17 @@ class GenomeData(LightningDataModule):
         bases: int | None = None,
     ) -> None:
         super().__init__()
-        sizes = {"seq_len": seq_len, "batch_size": batch_size, "k": k, "stride": stride}
-        sizes |= {"eval_rows": eval_rows, "eval_chunk": eval_chunk, "eval_windows": eval_windows}
-        sizes |= {} if bases is None else {"bases": bases}
-        for name, value in sizes.items():
-            if not isinstance(value, int) or value < 1:
-                raise UserError(f"data.{name}={value} is not a size: give a whole number, 1 or more")
-        for name, value in {"eval_warmup": eval_warmup, "carry_tokens": carry_tokens}.items():
-            if value < 0:
-                raise UserError(f"data.{name}={value} is not a count of tokens: give 0 or more")
+        sizes = {"seq_len": seq_len, "batch_size": batch_size, "eval_rows": eval_rows, "eval_chunk": eval_chunk}
+        sizes |= {"eval_windows": eval_windows} | ({} if bases is None else {"bases": bases})
+        for least, values in ((1, sizes), (0, {"eval_warmup": eval_warmup, "carry_tokens": carry_tokens})):
+            for name, value in values.items():
+                if not isinstance(value, int) or value < least:
+                    raise UserError(f"data.{name} must be a whole number of at least {least}, got {value}")
         if not isinstance(seed, int):
-            raise UserError(f"seed={seed} is not a whole number")
+            raise UserError(f"seed must be a whole number, got {seed}")
         self.spec = genome if isinstance(genome, str) else list(genome)
-        self.tokenizer, self.split, self.vocabulary = tokenizer, split, tokenizer.vocabulary
+        self.tokenizer, self.split = tokenizer(k=k, stride=stride), split
+        self.vocabulary = self.tokenizer.vocabulary
         self.seq_len, self.batch_size, self.seed = seq_len, batch_size, seed
         self.reverse_complement, self.carry_tokens, self.carry_state = reverse_complement, carry_tokens, carry_state
         self.eval_rows, self.eval_chunk, self.eval_warmup = eval_rows, eval_chunk, eval_warmup
@@ -108,7 +114,7 @@ class GenomeData(LightningDataModule):
         """The genome, read on first use."""
         if self._genome is None:
             whole = load_genome(self.spec, genome_dir=self.genome_dir, cache_dir=self.cache_dir)
-            self._genome = whole if self.bases is None else excerpt(whole, self.bases)
+            self._genome = whole if self.bases is None else whole.excerpt(self.bases)
             longest = max(self._genome.records, key=lambda record: record.length)
             if longest.length < self.span:
                 raise UserError(
@@ -131,57 +137,54 @@ class GenomeData(LightningDataModule):
             self.bases = self._genome = None
         whole = usable(self.genome, self.split.unknown_run)
         shortest = self.vocabulary.span(1) if self.carry_state else self.span
-        fits = whole[:, 1] - whole[:, 0] >= shortest
+        lengths = whole[:, 1] - whole[:, 0]
+        fits = lengths >= shortest
         if not fits.any():
-            raise UserError(f"genome '{self.genome.name}' ({self.genome.source}) has no stretch of {shortest:,} bases")
-        nothing = whole[:0]
-        dropped = {"test": bases(whole[~fits])}
-        if lost := dropped["test"]:
+            raise UserError(f"genome '{self.genome.name}' ({self.genome.source}) has no interval of {shortest:,} bases")
+        if lost := int(lengths[~fits].sum()):
             log.warning("%s bases lie in pieces too short to score (under %s bases) and are left out.", lost, shortest)
-        self._parts = Parts(train=nothing, val=nothing, test=whole[fits], dropped=dropped)
+        self._parts = Parts(train=whole[:0], val=whole[:0], test=whole[fits], dropped={"test": lost})
 
     def prepare_data(self) -> None:
         """Read (and, once, fetch) the genome."""
         _ = self.genome
 
     def setup(self, stage: str) -> None:
-        """Read, cut and tokenise, once."""
+        """Read, split and tokenize, once."""
         _ = self.parts
         if not self._gather:
             tokens = self.tokenizer.encode(self.genome.codes)
-            self._gather[torch.device("cpu")] = Gather(
-                tokens, self.tokenizer.reverse_complement(), self.vocabulary.stride
-            )
+            gather = Gather(tokens, self.tokenizer.reverse_complement(), self.vocabulary.stride)
+            self._gather[torch.device("cpu")] = gather
 
     @property
     def _rank(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     @property
-    def chain(self) -> int:
-        """Windows that a training row reads on end: `carry_tokens`' worth, less where the training part is in bits."""
-        return fitting_chain(self.parts, self.vocabulary, self.seq_len, max(1, self.carry_tokens // self.seq_len))
+    def windows_per_segment(self) -> int:
+        """Windows a training segment: `carry_tokens`' worth, fewer where the training part is in short pieces."""
+        wanted = max(1, self.carry_tokens // self.seq_len)
+        return fit_windows_per_segment(self.parts, self.vocabulary, self.seq_len, wanted)
 
     def train_dataloader(self) -> DataLoader[Batch]:
-        """Return one endless pass of steps, from the trainer's own step on."""
-        rank, world_size = self._rank
+        """Return the batches from the trainer's own step to its last."""
+        assert self.trainer is not None
+        if self.trainer.max_steps < 0:
+            raise UserError(f"trainer.max_steps must be a number of steps, got {self.trainer.max_steps}")
         sampler = WindowSampler(
             self.parts,
             self.vocabulary,
             self.seq_len,
             self.batch_size,
             self.seed,
-            rank,
-            world_size,
+            *self._rank,
             self.reverse_complement,
-            self.chain,
+            self.windows_per_segment,
         )
-        assert self.trainer is not None
-        if self.trainer.max_steps < 0:
-            raise UserError(f"trainer.max_steps={self.trainer.max_steps} has no end: give a number of steps")
         batches = self.trainer.accumulate_grad_batches
         first, total = self.trainer.global_step * batches, self.trainer.max_steps * batches
-        return DataLoader(TrainingSteps(sampler, self.seq_len), batch_size=None, sampler=StepsFrom(first, total))
+        return DataLoader(sampler, batch_size=None, sampler=StepsFrom(first, total))
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Return the validation part as streams or windows."""
@@ -192,11 +195,11 @@ class GenomeData(LightningDataModule):
         return self.stream_loader("test")
 
     def streams(self, stage: str) -> Streams:
-        """Return what is scored of `stage`: carried streams, or windows from the zero state."""
+        """Return what is scored of `stage`: its intervals with the state carried, or windows from the zero state."""
         v = self.vocabulary
         if self.carry_state and not self.parts.splits_windows:
             rows = self.eval_rows * self._rank[1]
-            return carry_streams(self.parts.of(stage), v.k, v.stride, rows, self.eval_warmup)
+            return interval_streams(self.parts.of(stage), v.k, v.stride, rows, self.eval_warmup)
         return window_streams(self.parts, stage, self.span, self.seq_len, self.eval_windows, self.seed)
 
     def stream_loader(self, stage: str) -> DataLoader[Batch]:

@@ -1,9 +1,12 @@
 """A genome is one integer tensor."""
 
+from __future__ import annotations
+
+import hashlib
 import logging
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -77,6 +80,27 @@ class Genome:
     def letters(self, start: int = 0, stop: int | None = None) -> str:
         """Return ``codes[start:stop]`` as letters, N for an unknown one."""
         return self.codes[start:stop].cpu().numpy().tobytes().translate(_LETTERS).decode()
+
+    def excerpt(self, bases: int) -> Genome:
+        """Return the first `bases` bases as a genome named ``NAME[0:BASES]``, the last record cut short.
+
+        Its SHA-256 is that of its own letters, an unknown one as N. Where there are no more bases, return all and warn.
+        """
+        if bases >= len(self):
+            log.warning(
+                "data.bases=%s: genome '%s' has %s bases, and all are read.", bases, self.name, f"{len(self):,}"
+            )
+            return self
+        codes = self.codes[:bases].clone()  # a slice would keep the whole genome in memory
+        unknown = int((codes == UNKNOWN).sum())
+        return replace(
+            self,
+            name=f"{self.name}[0:{bases}]",
+            codes=codes,
+            records=tuple(replace(r, length=min(r.length, bases - r.start)) for r in self.records if r.start < bases),
+            sha256=hashlib.sha256(self.letters(0, bases).encode()).hexdigest(),
+            unknown={"N": unknown} if unknown else {},
+        )
 
 
 def read_genome(paths: Sequence[Path], name: str | None = None) -> Genome:

@@ -1,13 +1,16 @@
-"""Splits: which bases train, which choose, which test. All are intervals of the genome, made before any window.
+"""Splits: which bases train, validate and test. All are intervals of the genome, made before any window.
 
-Whatever window is drawn inside an interval lies, on both strands, on that interval's side.
+Whatever window is drawn inside an interval belongs, on both strands, to that interval's part.
 """
 
 from __future__ import annotations
 
 import logging
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -17,6 +20,7 @@ from genoseq.data import hashing
 from genoseq.data.genome import Genome
 from genoseq.data.intervals import Intervals, as_intervals, bases, cut_tail, intersect, usable
 from genoseq.errors import UserError
+from genoseq.files import write_atomic
 
 log = logging.getLogger(__name__)
 
@@ -30,9 +34,9 @@ class Parts:
     Attributes
     ----------
     train, val, test : Intervals
-        For ``random_windows`` all three are the whole genome, and `stage_of_start` tells the windows apart.
+        For ``random_windows`` each is the whole genome, and `accepts` gives each window start to one part.
     hash_key : tuple of int or None
-        Only for ``random_windows``: the key of the hash that gives each window start its stage.
+        Only for ``random_windows``: the key of the hash that gives each window start its part.
     shares : tuple of float
         Only for ``random_windows``: the shares of windows in (val, test).
     window_stride : int
@@ -73,11 +77,11 @@ class Parts:
             return np.ones(starts.shape, dtype=bool)
         u = hashing.uniform(self.hash_key, starts)
         val, test = self.shares
-        mine = {"test": u < test, "val": (u >= test) & (u < test + val), "train": u >= test + val}[stage]
-        if self.window_stride > 1:  # no window begins between two steps
+        accepted = {"test": u < test, "val": (u >= test) & (u < test + val), "train": u >= test + val}[stage]
+        if self.window_stride > 1:  # windows start on the grid only
             first = self.train[np.searchsorted(self.train[:, 0], starts, side="right") - 1, 0]
-            mine &= (starts - first) % self.window_stride == 0
-        return mine
+            accepted &= (starts - first) % self.window_stride == 0
+        return accepted
 
 
 class Split(ABC):
@@ -93,13 +97,12 @@ class Split(ABC):
     shared: ClassVar[bool] = False  # whether the three parts are the same bases
 
     def __init__(self, unknown_run: int = 10) -> None:
-        if unknown_run < 1:
-            raise UserError(f"data.split.unknown_run={unknown_run} is not a length in letters: give 1 or more")
+        _check_length("unknown_run", unknown_run)
         self.unknown_run = unknown_run
 
     @abstractmethod
     def assign(self, genome: Genome, gap: int, seed: int) -> dict[str, Intervals]:
-        """Return each stage's intervals, parts at least `gap` bases apart, records' edges not yet considered."""
+        """Return each stage's intervals, parts at least `gap` bases apart, regardless of record edges."""
 
     def __call__(self, genome: Genome, span: int, seed: int = 0) -> Parts:
         """Cut `genome` for windows of `span` bases.
@@ -107,42 +110,45 @@ class Split(ABC):
         Raises
         ------
         UserError
-            If a part has no stretch as long as one window.
+            If a part has no interval as long as one window.
         """
         whole = usable(genome, self.unknown_run)
         parts, dropped = {}, {}
         for stage, intervals in self.assign(genome, span, seed).items():
             pieces = intersect(intervals, whole)
-            fits = pieces[:, 1] - pieces[:, 0] >= span
+            lengths = pieces[:, 1] - pieces[:, 0]
+            fits = lengths >= span
             parts[stage], dropped[stage] = pieces[fits], bases(pieces[~fits])
             if not fits.any():
-                longest = int((pieces[:, 1] - pieces[:, 0]).max(initial=0))
                 raise UserError(
-                    f"the {stage} part of genome '{genome.name}' ({genome.source}) has no stretch as long as a window:"
-                    f" longest {longest:,} bases, a window needs {span:,}; lower data.seq_len or change data.split"
+                    f"the {stage} part of genome '{genome.name}' ({genome.source}) has no interval as long as a window:"
+                    f" longest {lengths.max(initial=0):,} bases, a window needs {span:,}; lower data.seq_len or change "
+                    "data.split"
                 )
         lost = max(dropped.values()) if self.shared else sum(dropped.values())
         if lost:
             log.warning("%s bases lie in pieces shorter than a window (%s bases) and are not used.", f"{lost:,}", span)
-        return self.finish(parts, dropped, seed)
-
-    def finish(self, parts: dict[str, Intervals], dropped: dict[str, int], seed: int) -> Parts:
-        """Make the result; a split that tells windows apart in another way overrides this."""
         return Parts(parts["train"], parts["val"], parts["test"], dropped=dropped)
 
 
-def check_shares(test: float, val: float) -> None:
-    if not 0 < test < 1:
-        raise UserError(f"data.split.test={test} is not a share: give a number between 0 and 1, such as 0.2")
+def _check_length(name: str, value: int) -> None:
+    if not isinstance(value, int) or value < 1:
+        raise UserError(f"data.split.{name} must be a whole number of at least 1, got {value}")
+
+
+def _check_share(name: str, value: float) -> None:
+    if not 0 < value < 1:
+        raise UserError(f"data.split.{name} must be above 0 and below 1, got {value}")
+
+
+def _check_shares(test: float, val: float) -> None:
+    _check_share("test", test)
     if not 0 < val < 1 - test:
-        raise UserError(
-            f"data.split.val={val} does not fit beside data.split.test={test}: give a share of the whole above 0, "
-            "with val + test below 1"
-        )
+        raise UserError(f"data.split.val must be above 0 and below 1 - data.split.test={test}, got {val}")
 
 
 class ContiguousSplit(Split):
-    """The last `test` share of the whole tests; validation is the stretch before it, inside what is left.
+    """The last `test` share of the whole tests; validation is the part before it.
 
     Parameters
     ----------
@@ -152,7 +158,7 @@ class ContiguousSplit(Split):
 
     def __init__(self, test: float = 0.2, val: float = 0.05, unknown_run: int = 10) -> None:
         super().__init__(unknown_run)
-        check_shares(test, val)
+        _check_shares(test, val)
         self.test, self.val = test, val
 
     def assign(self, genome: Genome, gap: int, seed: int) -> dict[str, Intervals]:
@@ -175,9 +181,8 @@ class BlocksSplit(Split):
 
     def __init__(self, test: float = 0.2, val: float = 0.05, block_size: int = 50_000, unknown_run: int = 10) -> None:
         super().__init__(unknown_run)
-        check_shares(test, val)
-        if block_size < 1:
-            raise UserError(f"data.split.block_size={block_size} is not a length in bases: give 1 or more")
+        _check_shares(test, val)
+        _check_length("block_size", block_size)
         self.test, self.val, self.block_size = test, val, block_size
 
     def assign(self, genome: Genome, gap: int, seed: int) -> dict[str, Intervals]:
@@ -189,15 +194,10 @@ class BlocksSplit(Split):
         n = len(blocks)
         n_test, n_val = max(1, round(n * self.test)), max(1, round(n * self.val))
         rank = hashing.permute((seed, 1), np.arange(n), n)
-        names = ["test" if r < n_test else "val" if r < n_test + n_val else "train" for r in rank]
-        out: dict[str, list[tuple[int, int]]] = {stage: [] for stage in STAGES}
-        for i, (lo, hi) in enumerate(blocks):
-            if i and names[i] != names[i - 1]:
-                lo += gap
-            if out[names[i]] and out[names[i]][-1][1] == lo:  # neighbours of one part are one stretch
-                lo = out[names[i]].pop()[0]
-            out[names[i]].append((lo, hi))
-        return {stage: as_intervals(pairs) for stage, pairs in out.items()}
+        stages = ["test" if r < n_test else "val" if r < n_test + n_val else "train" for r in rank]
+        return _by_stage(
+            (lo + gap if i and stages[i] != stages[i - 1] else lo, hi, stages[i]) for i, (lo, hi) in enumerate(blocks)
+        )
 
 
 class RandomWindowsSplit(Split):
@@ -219,22 +219,158 @@ class RandomWindowsSplit(Split):
 
     def __init__(self, test: float = 0.2, val: float = 0.05, unknown_run: int = 10, window_stride: int = 1) -> None:
         super().__init__(unknown_run)
-        check_shares(test, val)
-        if not isinstance(window_stride, int) or window_stride < 1:
-            raise UserError(f"data.split.window_stride={window_stride} is not a step in bases: give 1 or more")
+        _check_shares(test, val)
+        _check_length("window_stride", window_stride)
         self.test, self.val, self.window_stride = test, val, window_stride
 
     def assign(self, genome: Genome, gap: int, seed: int) -> dict[str, Intervals]:
-        whole = as_intervals([(0, len(genome))])
-        return dict.fromkeys(STAGES, whole)
+        return dict.fromkeys(STAGES, as_intervals([(0, len(genome))]))
 
-    def finish(self, parts: dict[str, Intervals], dropped: dict[str, int], seed: int) -> Parts:
-        return Parts(
-            parts["train"],
-            parts["val"],
-            parts["test"],
-            hash_key=(seed, 2),
-            shares=(self.val, self.test),
-            window_stride=self.window_stride,
-            dropped=dropped,
-        )
+    def __call__(self, genome: Genome, span: int, seed: int = 0) -> Parts:
+        parts = super().__call__(genome, span, seed)
+        return replace(parts, hash_key=(seed, 2), shares=(self.val, self.test), window_stride=self.window_stride)
+
+
+class RecordsSplit(Split):
+    """Named records (chromosomes, plasmids) test; others may be named for validation.
+
+    Parameters
+    ----------
+    test : sequence of str
+        Names of test records (the first word of their headers). A command line makes ``[2]`` a number; that is the
+        record called 2.
+    val : sequence of str or float
+        Names of validation records, or the share of the remaining bases to take off their end.
+    """
+
+    def __init__(
+        self,
+        test: Sequence[str | int] | str | int,
+        val: Sequence[str | int] | str | float = 0.05,
+        unknown_run: int = 10,
+    ) -> None:
+        super().__init__(unknown_run)
+        if not (isinstance(test, int) or test):
+            raise UserError("data/split=records needs the names of the test records: add data.split.test=[NAME,...]")
+        self.share = val if isinstance(val, (int, float)) else None
+        if self.share is not None:
+            _check_share("val", self.share)
+        names = {"test": test, "val": () if isinstance(val, (int, float)) else val}
+        self.names = {
+            stage: [str(name) for name in ([given] if isinstance(given, (str, int)) else given)]
+            for stage, given in names.items()
+        }
+
+    def assign(self, genome: Genome, gap: int, seed: int) -> dict[str, Intervals]:
+        known = {record.name: record for record in genome.records}
+        for stage, names in self.names.items():
+            if unknown := [name for name in names if name not in known]:
+                some = ", ".join(list(known)[:8]) + (", ..." if len(known) > 8 else "")
+                raise UserError(
+                    f"data.split.{stage} names the record '{unknown[0]}', which genome '{genome.name}' does not have; "
+                    f"its records are {some}"
+                )
+        if both := set(self.names["test"]) & set(self.names["val"]):
+            raise UserError(f"the record '{min(both)}' is named both in data.split.test and in data.split.val")
+        stages = {name: stage for stage, names in self.names.items() for name in names}
+        out = {
+            stage: as_intervals([(r.start, r.end) for r in genome.records if stages.get(r.name, "train") == stage])
+            for stage in STAGES
+        }
+        return _with_validation(out, self.share, gap)
+
+
+class BedSplit(Split):
+    """A BED file says: columns record, start, end, part (train, val or test); what it does not name is unused.
+
+    Parameters
+    ----------
+    file : str
+        Tab-separated, 0-based half-open coordinates; ``#``, ``track`` and ``browser`` lines are skipped.
+    val : float
+        Without a ``val`` line: the share of the training part to take off its end.
+    """
+
+    def __init__(self, file: str, val: float = 0.05, unknown_run: int = 10) -> None:
+        super().__init__(unknown_run)
+        _check_share("val", val)
+        self.file, self.val = Path(file), val
+
+    def _rows(self, genome: Genome) -> list[tuple[int, int, str, int]]:
+        """Return start, end (bases of the genome), part and line number of each row, sorted."""
+        known = {record.name: record for record in genome.records}
+        rows: list[tuple[int, int, str, int]] = []
+        try:
+            lines = self.file.read_text(encoding="utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UserError(f"the split file {self.file} cannot be read ({error})") from error
+        for number, line in enumerate(lines, start=1):
+            # by the whole first word: a record may be called track7
+            if not line.strip() or line.startswith("#") or line.split()[0] in ("track", "browser"):
+                continue
+            where, row = f"{self.file}, line {number}", line.split("\t")
+            if len(row) < 4 or row[3].strip() not in STAGES or not (row[1].isdecimal() and row[2].isdecimal()):
+                raise UserError(f"{where}: expected record, start, end and train, val or test, separated by tabs")
+            if row[0] not in known:
+                raise UserError(f"{where}: genome '{genome.name}' has no record '{row[0]}'")
+            record, start, end = known[row[0]], int(row[1]), int(row[2])
+            if not start < end <= record.length:
+                raise UserError(f"{where}: {start}-{end} is not inside '{row[0]}', which has {record.length:,} bases")
+            rows.append((record.start + start, record.start + end, row[3].strip(), number))
+        return sorted(rows)
+
+    def assign(self, genome: Genome, gap: int, seed: int) -> dict[str, Intervals]:
+        rows = self._rows(genome)
+        for (_, end, _, first), (start, _, _, second) in pairwise(rows):
+            if start < end:
+                raise UserError(f"{self.file}: the parts on lines {first} and {second} overlap; make them disjoint")
+        out = _by_stage(row[:3] for row in rows)
+        for stage in ("train", "test"):
+            if not len(out[stage]):
+                raise UserError(f"{self.file} has no {stage} line: name at least one train and one test region")
+        return out if len(out["val"]) else _with_validation(out, self.val, gap)
+
+
+def _by_stage(rows: Iterable[tuple[int, int, str]]) -> dict[str, Intervals]:
+    """Return the intervals of each stage from sorted (start, end, stage); touching ones of a stage become one."""
+    pairs: dict[str, list[tuple[int, int]]] = {stage: [] for stage in STAGES}
+    for start, end, stage in rows:
+        if pairs[stage] and pairs[stage][-1][1] == start:
+            start = pairs[stage].pop()[0]
+        pairs[stage].append((start, end))
+    return {stage: as_intervals(held) for stage, held in pairs.items()}
+
+
+def _with_validation(parts: dict[str, Intervals], share: float | None, gap: int) -> dict[str, Intervals]:
+    """Return the parts with `share` of the training bases taken off their end for validation; None = as they are."""
+    if share is None:
+        return parts
+    train, val = cut_tail(parts["train"], round(bases(parts["train"]) * share), gap)
+    return parts | {"train": train, "val": val}
+
+
+def write_bed(path: Path, parts: Parts, genome: Genome, span: int) -> None:
+    """Write the parts of `genome` as BED, which `BedSplit` reads: record, start, end, part.
+
+    For ``random_windows``, whose parts are the same bases, there is one line an interval, with that word for the part.
+
+    Parameters
+    ----------
+    path : Path
+    parts : Parts
+    genome : Genome
+    span : int
+        Bases a window, for the comment that says where windows start.
+    """
+    lines = [f"# genome {genome.name} sha256 {genome.sha256}"]
+    if parts.window_stride > 1:
+        lines.append(f"# windows of {span} bases start at every {parts.window_stride} bases of a line")
+    stages = {"train": "random_windows"} if parts.splits_windows else {stage: stage for stage in STAGES}
+    rows = sorted((start, end, name) for stage, name in stages.items() for start, end in parts.of(stage).tolist())
+    records = iter(genome.records)
+    record = next(records)
+    for start, end, name in rows:
+        while start >= record.end:
+            record = next(records)
+        lines.append(f"{record.name}\t{start - record.start}\t{end - record.start}\t{name}")
+    write_atomic(path, "\n".join(lines) + "\n")

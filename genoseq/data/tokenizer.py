@@ -1,6 +1,6 @@
-"""Tokenisers: from base codes to what the model predicts, and back.
+"""Tokenizers: from base codes to what the model predicts, and back.
 
-Both give one token *at every base position*: the token at position p covers the bases p … p + k − 1.
+All give one token *at every base position*: the token at position p covers the bases p … p + k − 1.
 ``stride`` only says which of them a window visits, so every reading frame of the genome is in one tensor and
 changing the stride costs no memory.
 """
@@ -17,20 +17,20 @@ from torch import Tensor
 from genoseq.data.genome import BASES, UNKNOWN
 from genoseq.errors import UserError
 
-MAX_K = 10  # 4^10 = 1,048,576 words; one more letter and the embedding alone is gigabytes
+MAX_K = 10  # 4^10 = 1,048,576 tokens; one more base and the embedding alone is gigabytes
 _BLOCK = 1 << 20  # positions encoded at a time, which bounds the scratch memory
 
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """The part of a tokeniser that a network and a loss need to know.
+    """What a network and a loss need to know of a tokenizer.
 
     Attributes
     ----------
     size : int
         Number of token ids, the unknown token included.
     first, num_classes : int
-        Ids ``first … first + num_classes - 1`` are the words a model can predict; the one id outside is ``unknown``.
+        Ids ``first … first + num_classes - 1`` are the classes a model predicts; the one id outside is ``unknown``.
     unknown : int
         Id of a token with a letter other than A, C, G, T. It is read but never predicted.
     k, stride : int
@@ -55,7 +55,10 @@ class Vocabulary:
 
 
 class Tokenizer(ABC):
-    """Turns base codes into token ids at every position, and ids back into letters."""
+    """Turns base codes into token ids at every position, and ids back into letters.
+
+    A subclass takes ``k`` and ``stride`` (bases) as arguments, to be named in a config's ``data.tokenizer``.
+    """
 
     vocabulary: Vocabulary
 
@@ -107,9 +110,7 @@ class CharTokenizer(Tokenizer):
 
     def __init__(self, k: int = 1, stride: int = 1) -> None:
         if k != 1 or stride != 1:
-            raise UserError(
-                f"data=char reads one base a token, so data.k={k} data.stride={stride} does not fit; use data=kmer"
-            )
+            raise UserError(f"data=char reads one base a token; use data=kmer with data.k={k} data.stride={stride}")
         self.vocabulary = Vocabulary(size=5, first=1, num_classes=4, unknown=UNKNOWN, k=1, stride=1)
 
     def encode(self, codes: Tensor) -> Tensor:
@@ -134,14 +135,12 @@ class KmerTokenizer(Tokenizer):
     """
 
     def __init__(self, k: int = 4, stride: int = 1) -> None:
-        if not 1 <= k <= MAX_K:
-            raise UserError(
-                f"data.k={k} cannot be used: a vocabulary of 4^k words fits for k from 1 to {MAX_K}; choose such a k"
-            )
-        if stride < 1:
-            raise UserError(f"data.stride={stride} is not a step in bases: give 1 (tokens overlap) or more")
-        words = 4**k
-        self.vocabulary = Vocabulary(size=words + 1, first=0, num_classes=words, unknown=words, k=k, stride=stride)
+        if not isinstance(k, int) or not 1 <= k <= MAX_K:
+            raise UserError(f"data.k must be a whole number from 1 to {MAX_K} (the vocabulary has 4^k tokens), got {k}")
+        if not isinstance(stride, int) or stride < 1:
+            raise UserError(f"data.stride must be a whole number of bases, at least 1, got {stride}")
+        n = 4**k
+        self.vocabulary = Vocabulary(size=n + 1, first=0, num_classes=n, unknown=n, k=k, stride=stride)
 
     def encode(self, codes: Tensor) -> Tensor:
         v = self.vocabulary

@@ -12,8 +12,7 @@ from numpy.typing import NDArray
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from genoseq.data.datamodule import GenomeData
-from genoseq.data.loading import StreamChunks
-from genoseq.data.sampler import Starts, Streams, WindowIndex, window_streams
+from genoseq.data.windows import Starts, StreamChunks, Streams, WindowIndex, window_streams
 
 if TYPE_CHECKING:
     from genoseq.training.module import NextToken
@@ -47,7 +46,7 @@ def window_metrics(module: NextToken, data: GenomeData, stage: str = "val", limi
     A window is as long as training carries the state (``carry_tokens``), if the part has an interval of that length.
     """
     v, part = data.vocabulary, data.parts.of(stage)
-    length = max(data.seq_len, data.carry_tokens if data.chain > 1 else 0)
+    length = max(data.seq_len, data.carry_tokens if data.windows_per_segment > 1 else 0)
     if v.span(length) > int((part[:, 1] - part[:, 0]).max()):
         length = data.seq_len
     if data.parts.splits_windows:
@@ -109,10 +108,10 @@ def _by_position(module: NextToken, data: GenomeData, starts: Starts, length: in
     chunks = StreamChunks(windows, zero, data.eval_rows, data.eval_chunk, v.stride)
     for index in range(len(chunks)):
         batch = data.on_after_batch_transfer(chunks[index].to(device))
-        nats, predicted, scored, state = module.score(batch, state if batch.carry else None)
+        nats, predicted, scored, state = module.score(batch, state if batch.continues else None)
         assert batch.tokens is not None
         target = batch.tokens[:, 1:]
-        at = end if batch.carry else 0
+        at = end if batch.continues else 0
         end = at + batch.length
         values = torch.stack([scored, (predicted == target) & scored, nats])
         sums[:, at:end] += values.sum(1, dtype=torch.float64)

@@ -16,7 +16,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch.optim import Optimizer
 
-from genoseq.data.batch import Batch
+from genoseq.data.windows import Batch
 
 _TWICE = 1.0  # seconds; a launcher and a cluster's manager may both pass on one and the same signal
 

@@ -17,9 +17,9 @@ from torch.nn import functional
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from genoseq.data.batch import Batch
 from genoseq.data.hashing import hash64
 from genoseq.data.tokenizer import Vocabulary
+from genoseq.data.windows import Batch
 from genoseq.errors import UserError, user_mistakes
 from genoseq.training.callbacks import every
 from genoseq.training.metrics import TokenMetrics
@@ -115,7 +115,7 @@ class NextToken(LightningModule):
 
     def _score(self, batch: Batch, stage: str, group: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Score one batch into the metric of `stage`; return code lengths (nats) and which count, each (B, L)."""
-        nats, predicted, scored, state = self.score(batch, self._state.get(stage) if batch.carry else None)
+        nats, predicted, scored, state = self.score(batch, self._state.get(stage) if batch.continues else None)
         self._state[stage] = _each(state, Tensor.detach)
         assert batch.tokens is not None
         correct = (predicted == batch.tokens[:, 1:]) & scored

@@ -11,8 +11,8 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import RichProgressBar
 from rich.console import Console
 
-from genoseq.data.batch import Batch
 from genoseq.data.datamodule import GenomeData
+from genoseq.data.windows import Batch
 
 LONG = 30 * 60  # seconds; beyond it a user wants to know before the run, not after
 

@@ -12,7 +12,6 @@ from genoseq.data.split import ContiguousSplit, RandomWindowsSplit, Split
 from genoseq.data.tokenizer import CharTokenizer
 from genoseq.evaluation.leakage import leakage
 from genoseq.files import read_metrics
-from genoseq.report.split_bed import write_split
 
 
 @pytest.fixture
@@ -20,7 +19,7 @@ def data(tmp_path: Path, letters: Callable[..., str]) -> Callable[[Split], Genom
     (tmp_path / "random.txt").write_text(letters(30_000))
 
     def make(split: Split) -> GenomeData:
-        return GenomeData(str(tmp_path / "random.txt"), CharTokenizer(), split, seq_len=50)
+        return GenomeData(str(tmp_path / "random.txt"), CharTokenizer, split, seq_len=50)
 
     return make
 
@@ -60,16 +59,6 @@ def test_a_base_counts_once_for_each_test_window_over_it(data: Callable[[Split],
     windows = sum(int(made.parts.accepts("test", made.parts.test[0, :1] + i)[0]) for i in range(0, 30_000 - 50, 25))
     scored = Baselines.fit(made).score("test")["imm"].bases
     assert windows * 51 - 3 <= scored <= windows * 51  # the genome's first base has none before it
-
-
-def test_split_bed_says_where_windows_start(data: Callable[[Split], GenomeData], tmp_path: Path) -> None:
-    texts = {}
-    for stride in (1, 50):
-        write_split(data(RandomWindowsSplit(window_stride=stride)), tmp_path / "split.bed")
-        texts[stride] = (tmp_path / "split.bed").read_text()
-    assert "# windows of 51 bases start at every 50 bases of a line\n" in texts[50]
-    assert "windows of" not in texts[1]
-    assert texts[1].endswith("random\t0\t30000\trandom_windows\n")
 
 
 def test_every_order_is_measured_when_asked(

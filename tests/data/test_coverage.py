@@ -7,10 +7,9 @@ from hypothesis import strategies as st
 
 from genoseq.data.coverage import covered, windows_over, with_context
 from genoseq.data.intervals import as_intervals, intersect
-from genoseq.data.sampler import WindowIndex, WindowSampler, window_streams
 from genoseq.data.split import STAGES, ContiguousSplit, Parts, RandomWindowsSplit
 from genoseq.data.tokenizer import CharTokenizer
-from genoseq.errors import UserError
+from genoseq.data.windows import WindowIndex, WindowSampler, window_streams
 from genoseq.evaluation.leakage import covered_positions
 
 CHAR = CharTokenizer().vocabulary
@@ -77,7 +76,7 @@ def test_windows_of_every_part_start_on_the_grid_and_in_one_part(stride, span, s
     if not all(own.values()):
         return
     sampler = WindowSampler(parts, CHAR, span - 1, 16, seed)
-    drawn = {int(s) for step in range(20) for s in sampler.batch(step)[0]}
+    drawn = {int(s) for step in range(20) for s in sampler[step].starts}
     assert drawn <= own["train"]
     for stage in STAGES:
         assert set(window_streams(parts, stage, span, span - 1, 50, seed).start.tolist()) <= own[stage]
@@ -123,9 +122,3 @@ def test_parts_that_are_intervals_cover_themselves(make_genome, letters):
     assert not parts.overlap(30)
     for stage in STAGES:
         assert with_context(parts, covered(parts, stage, 30), 16) is parts.of(stage)
-
-
-@pytest.mark.parametrize("stride", [0, -3, 1.5])
-def test_strides_that_cannot_be(stride):
-    with pytest.raises(UserError, match=rf"data\.split\.window_stride={stride} is not a step in bases"):
-        RandomWindowsSplit(window_stride=stride)

@@ -7,13 +7,17 @@ import pytest
 import torch
 
 from genoseq.data.datamodule import GenomeData
-from genoseq.data.loading import StepsFrom, StreamChunks, TrainingSteps
-from genoseq.data.sampler import Streams, carry_streams
 from genoseq.data.split import STAGES, ContiguousSplit, RandomWindowsSplit
 from genoseq.data.tokenizer import CharTokenizer, KmerTokenizer
+from genoseq.data.windows import StreamChunks, interval_streams
 from genoseq.errors import UserError
 
-TOKENIZERS = [CharTokenizer(), KmerTokenizer(3, 1), KmerTokenizer(3, 3), KmerTokenizer(2, 3)]
+TOKENIZERS = [
+    {"tokenizer": CharTokenizer},
+    {"tokenizer": KmerTokenizer, "k": 3},
+    {"tokenizer": KmerTokenizer, "k": 3, "stride": 3},
+    {"tokenizer": KmerTokenizer, "k": 2, "stride": 3},
+]
 
 
 @pytest.fixture(scope="module")
@@ -31,9 +35,10 @@ def fasta(text, tmp_path_factory):
 
 @pytest.fixture
 def make_data(fasta):
-    def make(tokenizer=TOKENIZERS[0], split=None, world=(0, 1), max_steps=5, done=0, accumulate=1, **kwargs):
+    def make(split=None, world=(0, 1), max_steps=5, done=0, accumulate=1, **kwargs):
         options = {"seq_len": 16, "batch_size": 4, "eval_rows": 3, "eval_chunk": 100, "eval_warmup": 64} | kwargs
-        data = GenomeData(fasta, tokenizer, split or ContiguousSplit(0.3, 0.1), **options)
+        options.setdefault("tokenizer", CharTokenizer)
+        data = GenomeData(fasta, split=split or ContiguousSplit(0.3, 0.1), **options)
         data.setup("fit")
         data.trainer = SimpleNamespace(
             global_rank=world[0],
@@ -47,20 +52,19 @@ def make_data(fasta):
     return make
 
 
-def slow_token(text: str, position: int, tokenizer) -> int:
-    """The documented token at one position of the whole genome's letters."""
-    v = tokenizer.vocabulary
-    word = text[position : position + v.k]
-    if len(word) < v.k or "N" in word:
+def slow_token(text: str, position: int, v) -> int:
+    """Return the documented token at one position of the whole genome's letters."""
+    kmer = text[position : position + v.k]
+    if len(kmer) < v.k or "N" in kmer:
         return v.unknown
     if v.first:
-        return "ACTG".index(word) + 1
-    return sum("ACTG".index(letter) * 4 ** (v.k - 1 - j) for j, letter in enumerate(word))
+        return "ACTG".index(kmer) + 1
+    return sum("ACTG".index(letter) * 4 ** (v.k - 1 - j) for j, letter in enumerate(kmer))
 
 
 @pytest.mark.parametrize("tokenizer", TOKENIZERS)
 def test_training_tokens_are_those_of_the_windows_bases(make_data, text, reverse_complement, tokenizer):
-    data = make_data(tokenizer, max_steps=6)
+    data = make_data(**tokenizer, max_steps=6)
     v, whole = data.vocabulary, "".join(text.values())
     batches = list(data.train_dataloader())
     assert [batch.step for batch in batches] == [0, 1, 2, 3, 4, 5]
@@ -71,7 +75,7 @@ def test_training_tokens_are_those_of_the_windows_bases(make_data, text, reverse
         for row, start, flip in zip(tokens.tolist(), batch.starts.tolist(), batch.flip.tolist(), strict=True):
             bases = whole[start : start + data.span]
             bases = reverse_complement(bases) if flip else bases
-            assert row == [slow_token(bases, i * v.stride, tokenizer) for i in range(17)]
+            assert row == [slow_token(bases, i * v.stride, v) for i in range(17)]
             assert any(a <= start and start + data.span <= b for a, b in data.parts.train.tolist())
             strands.add(flip)
     assert strands == {True, False}
@@ -80,10 +84,11 @@ def test_training_tokens_are_those_of_the_windows_bases(make_data, text, reverse
 @pytest.mark.parametrize(("rows", "chunk", "world"), [(3, 100, 1), (1, 7, 1), (64, 4096, 1), (2, 50, 2), (64, 33, 3)])
 @pytest.mark.parametrize("tokenizer", TOKENIZERS)
 def test_ranks_together_score_every_prediction_once(make_data, text, tokenizer, rows, chunk, world):
-    whole, v, seen = "".join(text.values()), tokenizer.vocabulary, []
+    whole, seen = "".join(text.values()), []
     for rank in range(world):
-        data = make_data(tokenizer, world=(rank, world), eval_rows=rows, eval_chunk=chunk)
-        streams = carry_streams(data.parts.test, v.k, v.stride, rows * world, warmup=64, piece=90)
+        data = make_data(**tokenizer)
+        v = data.vocabulary
+        streams = interval_streams(data.parts.test, v.k, v.stride, rows * world, warmup=64, piece=90)
         groups = (streams.start >= 4000).astype(np.int64)
         for batch in StreamChunks(streams, groups, rows, chunk, v.stride, rank, world):
             tokens = data.on_after_batch_transfer(batch).tokens
@@ -92,131 +97,80 @@ def test_ranks_together_score_every_prediction_once(make_data, text, tokenizer, 
             scored = torch.ones(len(batch), batch.length, dtype=torch.bool) if batch.scored is None else batch.scored
             for row, column in scored.nonzero().tolist():
                 position = int(batch.starts[row]) + (column + 1) * v.stride
-                assert tokens[row, column + 1] == slow_token(whole, position, tokenizer)
+                assert tokens[row, column + 1] == slow_token(whole, position, v)
                 assert batch.group[row] == (position >= 4000)
                 seen.append(position)
-    expected = [p for a, b in data.parts.test.tolist() for p in range(a + v.stride, b - v.k + 1, v.stride)]
-    assert sorted(seen) == expected
+    assert sorted(seen) == [p for a, b in data.parts.test.tolist() for p in range(a + v.stride, b - v.k + 1, v.stride)]
 
 
-def test_a_chunk_goes_on_where_the_last_one_ended(make_data):
+def test_a_chunk_continues_where_the_last_one_ended(make_data):
     data = make_data(eval_rows=4, eval_chunk=30)
     batches = list(data.test_dataloader())
-    assert not batches[0].carry
-    assert [batch.carry for batch in batches].count(True) > 10
+    assert not batches[0].continues
+    assert [batch.continues for batch in batches].count(True) > 10
     for last, batch in pairwise(batches):
-        assert batch.carry == (last.length == 30 and torch.equal(batch.starts, last.starts + 30))
-        if batch.carry:
-            assert torch.equal(
-                data.on_after_batch_transfer(last).tokens[:, -1], data.on_after_batch_transfer(batch).tokens[:, 0]
-            )
+        assert batch.continues == (last.length == 30 and torch.equal(batch.starts, last.starts + 30))
+        if batch.continues:
+            before, after = (data.on_after_batch_transfer(b).tokens for b in (last, batch))
+            assert torch.equal(before[:, -1], after[:, 0])
 
 
-@pytest.mark.parametrize("world", [1, 2, 3, 8])
-@pytest.mark.parametrize("count", [1, 2, 5, 20])
-def test_no_rank_is_without_a_chunk(count, world):
-    # one that has none would not come to the epoch's end, where the others wait
-    streams = Streams(np.arange(count) * 100, np.full(count, 5), np.arange(count) + 3)
-    predictions = 0
-    for rank in range(world):
-        chunks = StreamChunks(
-            streams, np.zeros(count, np.int64), rows=64, chunk=10, stride=1, rank=rank, world_size=world
-        )
-        assert len(chunks) >= 1
-        for i in range(len(chunks)):
-            batch = chunks[i]
-            predictions += len(batch) * batch.length if batch.scored is None else int(batch.scored.sum())
-    assert predictions == streams.scored.sum()
-
-
-@pytest.mark.parametrize("split", [ContiguousSplit(0.3, 0.1), RandomWindowsSplit()])
-def test_separate_windows_are_whole_and_start_anew(make_data, split):
-    data = make_data(split=split, carry_state=False, eval_windows=20, eval_chunk=16)
+# random windows never carry the state, whatever is asked
+@pytest.mark.parametrize(("split", "carry_state"), [(ContiguousSplit(0.3, 0.1), False), (RandomWindowsSplit(), True)])
+def test_separate_windows_are_whole_and_start_anew(make_data, split, carry_state):
+    data = make_data(split=split, carry_state=carry_state, eval_windows=20, eval_chunk=16)
     batches = list(data.test_dataloader())
     starts = torch.cat([batch.starts for batch in batches])
     assert len(starts) == 20
-    assert all(batch.length == 16 and not batch.carry and batch.scored is None for batch in batches)
+    assert all(batch.length == 16 and not batch.continues and batch.scored is None for batch in batches)
     assert data.parts.accepts("test", starts.numpy()).all()
     assert max(map(len, batches)) == 3
 
 
-def test_random_windows_never_carry_their_state(make_data):
-    data = make_data(split=RandomWindowsSplit(), carry_state=True, eval_windows=30)
-    assert data.streams("val").scored.tolist() == [16] * 30
-
-
-def test_training_goes_on_from_the_trainers_step(make_data):
+def test_training_resumes_from_the_trainers_step(make_data):
     whole = list(make_data(max_steps=6).train_dataloader())
-    rest = list(make_data(max_steps=6, done=2).train_dataloader())
+    loader = make_data(max_steps=6, done=2).train_dataloader()
+    rest = list(loader)
     assert [batch.step for batch in rest] == [2, 3, 4, 5]
+    assert len(loader) == 6  # the whole run's, as Lightning counts a resumed epoch
     for a, b in zip(whole[2:], rest, strict=True):
-        assert torch.equal(a.starts, b.starts)
-        assert torch.equal(a.flip, b.flip)
+        assert torch.equal(a.starts, b.starts) and torch.equal(a.flip, b.flip)
     assert [b.step for b in make_data(max_steps=3, done=1, accumulate=2).train_dataloader()] == [2, 3, 4, 5]
-    assert len(StepsFrom(2, 6)) == 6  # the whole run's, as Lightning counts a resumed epoch
+    two = [next(iter(make_data(world=(rank, 2), batch_size=2).train_dataloader())) for rank in range(2)]
+    assert torch.equal(torch.cat([batch.starts for batch in two]), whole[0].starts)
+    with pytest.raises(UserError, match=r"trainer\.max_steps .* got -1"):
+        make_data(max_steps=-1).train_dataloader()
 
 
-def test_a_chain_carries_within_its_stretch_only(make_data):
+def test_the_state_is_carried_within_a_segment_only(make_data):
     data = make_data(carry_tokens=50, max_steps=7, reverse_complement=False)
     batches = list(data.train_dataloader())
-    assert [batch.carry for batch in batches] == [False, True, True, False, True, True, False]
-    assert all(batch.flip is None for batch in batches)
+    assert [batch.continues for batch in batches] == [False, True, True, False, True, True, False]
     for a, b in pairwise(batches[:3]):
         first, second = data.on_after_batch_transfer(a).tokens, data.on_after_batch_transfer(b).tokens
         assert torch.equal(first[:, -1], second[:, 0])
         assert torch.equal(a.starts + 16, b.starts)
 
 
-@pytest.mark.parametrize(("carry_tokens", "chain"), [(0, 1), (15, 1), (31, 1), (32, 2), (160, 10)])
-def test_carried_tokens_make_a_chain_of_whole_windows(make_data, carry_tokens, chain):
-    assert make_data(carry_tokens=carry_tokens).chain == chain
-    assert make_data(carry_tokens=carry_tokens, split=RandomWindowsSplit()).chain == 1
-
-
-def test_two_ranks_read_what_one_would(make_data):
-    one = next(iter(make_data(batch_size=8).train_dataloader()))
-    two = [next(iter(make_data(world=(rank, 2)).train_dataloader())) for rank in range(2)]
-    assert torch.equal(torch.cat([batch.starts for batch in two]), one.starts)
-
-
-def test_training_steps_are_made_when_asked(make_data):
-    data = make_data()
-    dataset = data.train_dataloader().dataset
-    assert isinstance(dataset, TrainingSteps)
-    assert torch.equal(dataset[10**12].starts, dataset[10**12].starts)  # no list of windows stands behind it
-
-
-def test_a_genome_shorter_than_a_window_is_named(fasta):
-    data = GenomeData(fasta, CharTokenizer(), ContiguousSplit(), seq_len=4000)
-    with pytest.raises(UserError) as error:
-        data.prepare_data()
-    for part in ("'two'", "two.fa", "'a'", "4,000 bases", "data.seq_len=4000", "needs 4,001"):
-        assert part in str(error.value)
+@pytest.mark.parametrize(("carry_tokens", "windows"), [(0, 1), (15, 1), (31, 1), (32, 2), (160, 10)])
+def test_carried_tokens_make_segments_of_whole_windows(make_data, carry_tokens, windows):
+    assert make_data(carry_tokens=carry_tokens).windows_per_segment == windows
 
 
 @pytest.mark.parametrize(
-    ("options", "says"),
+    ("name", "value"),
     [
-        ({"seq_len": 0}, "data.seq_len=0"),
-        ({"batch_size": 0}, "data.batch_size=0"),
-        ({"carry_tokens": -1}, "data.carry_tokens=-1"),
-        ({"eval_rows": 0}, "data.eval_rows=0"),
-        ({"eval_chunk": 0}, "data.eval_chunk=0"),
-        ({"eval_windows": 0}, "data.eval_windows=0"),
-        ({"eval_warmup": -1}, "data.eval_warmup=-1"),
-        ({"bases": 0}, "data.bases=0"),
-        ({"bases": 1e5}, "data.bases=100000.0"),
+        *((name, 0) for name in ("seq_len", "batch_size", "eval_rows", "eval_chunk", "eval_windows", "bases")),
+        ("carry_tokens", -1),
+        ("eval_warmup", -1),
+        ("bases", 1e5),
+        ("seq_len", "long"),
+        ("seed", "x"),
     ],
 )
-def test_sizes_that_cannot_be(fasta, options, says):
-    with pytest.raises(UserError) as error:
-        GenomeData(fasta, CharTokenizer(), ContiguousSplit(), **options)
-    assert says in str(error.value)
-
-
-def test_a_run_without_an_end_is_refused(make_data):
-    with pytest.raises(UserError, match=r"trainer\.max_steps=-1"):
-        make_data(max_steps=-1).train_dataloader()
+def test_sizes_that_cannot_be(fasta, name, value):
+    with pytest.raises(UserError, match=rf"{name} must be a whole number.*, got {value}"):
+        GenomeData(fasta, CharTokenizer, ContiguousSplit(), **{name: value})
 
 
 @pytest.mark.parametrize(
@@ -229,9 +183,11 @@ def test_an_excerpt_is_the_genomes_first_bases(make_data, text, bases, records):
     assert genome.letters() == whole[:bases]
     assert [(record.name, record.length) for record in genome.records] == records
     assert genome.name == f"two[0:{bases}]"
-    assert genome.sha256 == hashlib.sha256(whole[:bases].encode()).hexdigest() != make_data().genome.sha256
+    assert genome.sha256 == hashlib.sha256(whole[:bases].encode()).hexdigest()
     assert genome.unknown == ({"N": whole[:bases].count("N")} if bases > 3100 else {})
     assert max(data.parts.of(stage).max() for stage in STAGES) <= bases
+    data.test_on_all()  # the genome, not the excerpt
+    assert len(data.genome) == data.parts.test.max() == 5500
 
 
 @pytest.mark.parametrize("bases", [5500, 6000])
@@ -240,9 +196,8 @@ def test_a_genome_that_has_no_more_bases_is_read_whole(make_data, caplog, bases)
     assert f"data.bases={bases}: genome 'two' has 5,500 bases, and all are read" in caplog.text
 
 
-def test_testing_on_all_is_not_on_an_excerpt(fasta):
-    data = GenomeData(fasta, CharTokenizer(), ContiguousSplit(), bases=900)
-    assert len(data.genome) == 900
-    data.test_on_all()
-    assert len(data.genome) == 5500
-    assert data.parts.test.max() == 5500
+def test_a_genome_shorter_than_a_window_is_named(fasta):
+    with pytest.raises(UserError) as error:
+        GenomeData(fasta, CharTokenizer, ContiguousSplit(), seq_len=4000).prepare_data()
+    for part in ("'two'", "two.fa", "'a'", "4,000 bases", "data.seq_len=4000", "needs 4,001"):
+        assert part in str(error.value)

@@ -1,4 +1,5 @@
 import logging
+from functools import partial
 from itertools import pairwise
 
 import numpy as np
@@ -6,9 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genoseq.data.sampler import WindowIndex
-from genoseq.data.split import STAGES, BlocksSplit, ContiguousSplit, RandomWindowsSplit
-from genoseq.data.split_named import BedSplit, RecordsSplit
+from genoseq.data.split import (
+    STAGES,
+    BedSplit,
+    BlocksSplit,
+    ContiguousSplit,
+    RandomWindowsSplit,
+    RecordsSplit,
+    write_bed,
+)
+from genoseq.data.windows import WindowIndex
 from genoseq.errors import UserError
 
 RECORDS = {"chr": 3000, "plasmid": 1200, "tiny": 700, "bit": 40}
@@ -97,7 +105,8 @@ def test_contiguous_parts(genome, seed, span, test, val):
     assert len(free) - unknown <= parts.dropped["test"]
     assert np.flatnonzero(stages == 0).max() < np.flatnonzero(stages == 1).min()
     assert np.flatnonzero(stages == 1).max() < first
-    assert not parts.splits_windows
+    assert not parts.splits_windows and not parts.overlap(span)
+    assert parts.accepts("train", np.arange(6).reshape(2, 3)).tolist() == [[True] * 3] * 2
 
 
 def test_contiguous_test_is_the_last_fifth_of_the_whole(make_genome, letters):
@@ -113,7 +122,7 @@ def test_blocks_parts(genome, seed, span, size):
     try:
         parts = BlocksSplit(0.2, 0.15, block_size=size)(genome, span, seed)
     except UserError as error:  # every block of a part is cut down by its gaps and by unknown letters
-        assert "has no stretch as long as a window" in str(error) and span > size // 3
+        assert "has no interval as long as a window" in str(error) and span > size // 3
         return
     stages = check(parts, genome, span)
     assert least_gap(stages, genome) >= span
@@ -127,27 +136,21 @@ def test_blocks_shares_are_right_and_blocks_whole(make_genome, letters):
     assert counts == [70, 10, 20]
     for block in stages.reshape(100, 1000):
         assert len(set(block[10:])) == 1  # only the gap at the front may be missing
-    inner = [b for (_, b), (a, _) in pairwise(parts.train) if a == b]
-    assert inner == []  # neighbours of one part are one stretch
+    assert not any(a == b for (_, b), (a, _) in pairwise(parts.train.tolist()))  # neighbours of a part are one interval
 
 
 @pytest.mark.parametrize(
     "split", [ContiguousSplit(), BlocksSplit(block_size=100), RandomWindowsSplit(), RecordsSplit(["plasmid"])]
 )
-def test_same_seed_same_parts(genome, split):
-    one, two = split(genome, 20, 3), split(genome, 20, 3)
+def test_parts_are_a_function_of_the_seed(genome, split):
     starts = np.arange(len(genome))
-    for stage in STAGES:
-        assert np.array_equal(one.of(stage), two.of(stage))
-        assert np.array_equal(one.accepts(stage, starts), two.accepts(stage, starts))
 
+    def described(seed: int) -> list:
+        parts = split(genome, 20, seed)
+        return [(parts.of(stage).tolist(), parts.accepts(stage, starts).tolist()) for stage in STAGES]
 
-@pytest.mark.parametrize("split", [BlocksSplit(block_size=100), RandomWindowsSplit()])
-def test_another_seed_another_split(genome, split):
-    one, two = split(genome, 20, 3), split(genome, 20, 4)
-    starts = np.arange(len(genome))
-    same = np.array_equal(one.test, two.test)
-    assert not (same and np.array_equal(one.accepts("test", starts), two.accepts("test", starts)))
+    assert described(3) == described(3)
+    assert (described(3) != described(4)) == isinstance(split, (BlocksSplit, RandomWindowsSplit))
 
 
 def test_records_parts(genome):
@@ -193,7 +196,7 @@ def test_bed_without_validation_takes_a_share_off_the_end_of_train(genome, bed):
     assert parts.val.tolist() == [[800, 1000]]
 
 
-def test_bed_lines_that_touch_are_one_stretch(genome, bed):
+def test_bed_lines_that_touch_are_one_interval(genome, bed):
     parts = bed("tiny\t0\t700\ttest\nchr\t500\t1000\ttrain\nchr\t0\t500\ttrain\n", val=0.5)(genome, span=30)
     assert parts.train.tolist() == [[0, 470]]  # so the gap is kept although the cut falls between two lines
     assert parts.val.tolist() == [[500, 1000]]
@@ -254,11 +257,6 @@ def test_random_windows_give_each_start_one_stage(make_genome, letters):
     assert all(part.tolist() == [[0, 40_000]] for part in held)  # nothing is stored but the key
 
 
-def test_other_splits_accept_every_start(genome):
-    parts = ContiguousSplit()(genome, 30)
-    assert parts.accepts("train", np.arange(6).reshape(2, 3)).tolist() == [[True] * 3] * 2
-
-
 def test_a_shorter_run_of_unknown_letters_stays_inside(make_genome, letters):
     text = letters(500) + "N" * 5 + letters(500, 1)
     assert ContiguousSplit()(make_genome(text), 10).train.tolist() == [[0, 734]]
@@ -274,42 +272,34 @@ def test_pieces_too_short_for_a_window_are_dropped_and_counted(make_genome, lett
     assert "20 bases lie in pieces shorter than a window (30 bases)" in caplog.text
 
 
-@pytest.mark.parametrize("kind", [ContiguousSplit, BlocksSplit, RandomWindowsSplit])
 @pytest.mark.parametrize(
-    ("test", "val", "says"),
+    ("make", "name", "value"),
     [
-        (0, 0.1, "data.split.test=0 "),
-        (1, 0.1, "data.split.test=1 "),
-        (-0.2, 0.1, "data.split.test=-0.2"),
-        (0.2, 0, "data.split.val=0 "),
-        (0.2, -0.1, "data.split.val=-0.1"),
-        (0.2, 0.8, "data.split.val=0.8"),
-        (0.5, 0.6, "data.split.val=0.6"),
+        *(
+            (partial(kind, **shares), name, shares[name])
+            for kind in (ContiguousSplit, BlocksSplit, RandomWindowsSplit)
+            for name, shares in [
+                ("test", {"test": 0}),
+                ("test", {"test": 1}),
+                ("test", {"test": -0.2}),
+                ("val", {"val": 0}),
+                ("val", {"val": -0.1}),
+                ("val", {"val": 0.8}),
+                ("val", {"test": 0.5, "val": 0.6}),
+            ]
+        ),
+        (partial(BlocksSplit, block_size=0), "block_size", 0),
+        *((partial(RandomWindowsSplit, window_stride=n), "window_stride", n) for n in (0, -3, 1.5)),
+        (partial(ContiguousSplit, unknown_run=0), "unknown_run", 0),
+        (partial(RecordsSplit, ["a"], unknown_run=-1), "unknown_run", -1),
+        (partial(RecordsSplit, ["a"], val=0), "val", 0),
+        (partial(RecordsSplit, ["a"], val=1.5), "val", 1.5),
+        (partial(BedSplit, "x.bed", val=1), "val", 1),
     ],
 )
-def test_shares_that_cannot_be(kind, test, val, says):
-    with pytest.raises(UserError) as error:
-        kind(test, val)
-    assert says in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("make", "says"),
-    [
-        (lambda: BlocksSplit(block_size=0), "data.split.block_size=0"),
-        (lambda: ContiguousSplit(unknown_run=0), "data.split.unknown_run=0"),
-        (lambda: RecordsSplit(test=["a"], unknown_run=-1), "data.split.unknown_run=-1"),
-        (lambda: RecordsSplit(test=[]), "data.split.test"),
-        (lambda: RecordsSplit(test=["a"], val=0), "data.split.val=0"),
-        (lambda: RecordsSplit(test=["a"], val=1.5), "data.split.val=1.5"),
-        (lambda: BedSplit("x.bed", val=1), "data.split.val=1"),
-    ],
-)
-def test_settings_that_cannot_be(make, says):
-    with pytest.raises(UserError) as error:
+def test_settings_that_cannot_be(make, name, value):
+    with pytest.raises(UserError, match=rf"^data\.split\.{name} must be .*, got {value}$"):
         make()
-    assert says in str(error.value)
-    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -318,7 +308,8 @@ def test_settings_that_cannot_be(make, says):
         (["nope"], 0.1, ["data.split.test", "'nope'", "'four'", "chr, plasmid"]),
         (["chr"], ["nope"], ["data.split.val", "'nope'"]),
         (["chr"], ["tiny", "chr"], ["'chr'", "both"]),
-        (["chr", "plasmid", "tiny", "bit"], 0.1, ["train part", "no stretch"]),
+        ([], 0.1, ["data.split.test=[NAME"]),
+        (["chr", "plasmid", "tiny", "bit"], 0.1, ["train part", "no interval"]),
         (["bit"], 0.1, ["test part", "four", "40 bases", "needs 50"]),
         (["chr"], ["bit"], ["val part", "40 bases"]),
     ],
@@ -334,5 +325,22 @@ def test_bad_record_names(genome, test, val, says):
 def test_parts_too_short_for_one_window_are_named(genome, split):
     with pytest.raises(UserError) as error:
         split(genome, span=1500)
-    assert "part of genome 'four' (four.fa) has no stretch as long as a window" in str(error.value)
+    assert "part of genome 'four' (four.fa) has no interval as long as a window" in str(error.value)
     assert "needs 1,500" in str(error.value)
+
+
+@pytest.mark.parametrize("split", [ContiguousSplit(), BlocksSplit(block_size=300), RecordsSplit(["plasmid"])])
+def test_the_parts_written_as_bed_are_read_back(genome, tmp_path, split):
+    parts = split(genome, 20, 1)
+    write_bed(tmp_path / "split.bed", parts, genome, 20)
+    again = BedSplit(str(tmp_path / "split.bed"))(genome, 20)
+    assert [again.of(stage).tolist() for stage in STAGES] == [parts.of(stage).tolist() for stage in STAGES]
+
+
+def test_a_bed_of_random_windows_says_where_they_start(make_genome, letters, tmp_path):
+    genome = make_genome({"a": letters(100), "b": letters(60, 1)})
+    for stride, says in ((1, []), (50, ["# windows of 51 bases start at every 50 bases of a line"])):
+        write_bed(tmp_path / "split.bed", RandomWindowsSplit(window_stride=stride)(genome, 51), genome, 51)
+        lines = (tmp_path / "split.bed").read_text().splitlines()
+        assert lines[0] == f"# genome small sha256 {genome.sha256}"
+        assert lines[1:] == [*says, "a\t0\t100\trandom_windows", "b\t0\t60\trandom_windows"]

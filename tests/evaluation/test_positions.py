@@ -27,7 +27,8 @@ def fasta(tmp_path_factory, letters):
 
 def made(path, tokenizer=TOKENISERS[0], split=None, **kwargs) -> GenomeData:
     sizes = {"seq_len": 20, "eval_rows": 7, "eval_chunk": 6, "carry_state": False} | kwargs
-    data = GenomeData(path, tokenizer, split or ContiguousSplit(0.5, 0.1), **sizes)
+    v = tokenizer.vocabulary
+    data = GenomeData(path, type(tokenizer), split or ContiguousSplit(0.5, 0.1), k=v.k, stride=v.stride, **sizes)
     data.setup("test")
     return data
 

@@ -8,10 +8,10 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from torch import nn
 
-from genoseq.data.batch import Batch
 from genoseq.data.datamodule import GenomeData
 from genoseq.data.split import ContiguousSplit
 from genoseq.data.tokenizer import CharTokenizer, KmerTokenizer
+from genoseq.data.windows import Batch
 from genoseq.models.lstm import LSTM
 from genoseq.training.module import NextToken
 
@@ -57,7 +57,9 @@ def fasta(write, letters):
 
 def data_for(path, tokenizer=None, test=0.4, **kwargs) -> GenomeData:
     options = {"seq_len": 12, "batch_size": 4, "eval_rows": 8, "eval_chunk": 64, "eval_warmup": 40} | kwargs
-    return GenomeData(path, tokenizer or CharTokenizer(), ContiguousSplit(test, 0.1), **options)
+    tokenizer = tokenizer or CharTokenizer()
+    options |= {"k": tokenizer.vocabulary.k, "stride": tokenizer.vocabulary.stride}
+    return GenomeData(path, type(tokenizer), ContiguousSplit(test, 0.1), **options)
 
 
 def measure(module, data, stage: str) -> dict[str, float]:
@@ -125,7 +127,8 @@ class OneBatch(GenomeData):
 @pytest.mark.parametrize("optimizer", [adam, partial(torch.optim.SGD, lr=0.5, momentum=0.9)])
 def test_a_batch_without_a_known_target_is_skipped(fasta, tokenizer, optimizer):
     kept = Losses()
-    data = OneBatch(fasta, tokenizer, ContiguousSplit(0.4, 0.1), seq_len=12, batch_size=4)
+    sizes = {"k": tokenizer.vocabulary.k, "seq_len": 12, "batch_size": 4}
+    data = OneBatch(fasta, type(tokenizer), ContiguousSplit(0.4, 0.1), **sizes)
     module = NextToken(small(tokenizer.vocabulary), tokenizer.vocabulary, optimizer)
     trainer = trainer_for(max_steps=5, callbacks=[kept])
     trainer.fit(module, data)
@@ -212,7 +215,7 @@ def test_many_streams_with_a_warm_up_stay_close_to_a_single_pass(write, letters,
     path = write({"a": (letters(23) * 400)[:8000]})
     tokenizer = CharTokenizer()
     module = trained(path, tokenizer, steps=150)
-    monkeypatch.setattr("genoseq.data.datamodule.carry_streams", cut_in_small_pieces)
+    monkeypatch.setattr("genoseq.data.datamodule.interval_streams", cut_in_small_pieces)
 
     def bits(**kwargs) -> float:
         data = data_for(path, tokenizer, **kwargs)
@@ -227,9 +230,9 @@ def test_many_streams_with_a_warm_up_stay_close_to_a_single_pass(write, letters,
 
 
 def cut_in_small_pieces(intervals, k, stride, rows, warmup):
-    from genoseq.data.sampler import carry_streams
+    from genoseq.data.windows import interval_streams
 
-    return carry_streams(intervals, k, stride, rows, warmup, piece=10)
+    return interval_streams(intervals, k, stride, rows, warmup, piece=10)
 
 
 def test_figures_by_record(fasta):
