@@ -38,7 +38,7 @@ def _make_genome(records: str | dict[str, str], name: str = "small") -> Genome:
     for record, text in parts.items():
         made.append(Record(record, at, len(text), record))
         at += len(text)
-    return Genome(name, codes, tuple(made), "0" * 64, {}, f"{name}.fa")
+    return Genome(name, codes, tuple(made), "0" * 64, {}, (Path(f"{name}.fa"),))
 
 
 def _letters(n: int, seed: int = 0, alphabet: str = "ACGT") -> str:

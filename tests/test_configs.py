@@ -22,7 +22,6 @@ from torch.optim.lr_scheduler import LRScheduler
 from genoseq.app import build, resolvers
 from genoseq.app.checkpoint import checkpoint_metadata
 from genoseq.data.datamodule import GenomeData
-from genoseq.data.sources import named_genome, named_genomes
 from genoseq.data.tokenizer import CharTokenizer, KmerTokenizer
 from genoseq.paths import conf_dir
 from genoseq.sweeps import plugins
@@ -32,7 +31,6 @@ plugins.register()
 CONF = conf_dir()
 FILES = Path(__file__).parent / "data" / "files"
 ROOTS = {"train.yaml", "evaluate.yaml", "sweep.yaml", "study.yaml"}
-NOT_COMPOSED = "genome"  # read by name, not by Hydra
 
 # What an option needs on the small genome below.
 NEEDS = {
@@ -48,7 +46,7 @@ def options(group: str) -> list[str]:
     return sorted(path.stem for path in (CONF / group).glob("*.yaml"))
 
 
-GROUPS = sorted({str(path.parent.relative_to(CONF)) for path in CONF.rglob("*.yaml")} - {".", NOT_COMPOSED})
+GROUPS = sorted({str(path.parent.relative_to(CONF)) for path in CONF.rglob("*.yaml")} - {"."})
 # data/base and trainer/base are what the options of their groups share
 EACH = [(group, option) for group in GROUPS for option in options(group) if option != "base"]
 SHARED = {f"{group}/base.yaml" for group in GROUPS if "base" in options(group)}
@@ -175,18 +173,10 @@ def test_models_by_data_by_split(model: str, data: str, split: str) -> None:
 def test_every_file_is_covered() -> None:
     files = {str(path.relative_to(CONF)) for path in CONF.rglob("*") if path.is_file()}
     composed = {f"{group}/{option}.yaml" for group, option in EACH}
-    read = {f"{NOT_COMPOSED}/{name}.yaml" for name in named_genomes()}
-    assert files == ROOTS | composed | SHARED | read
+    assert files == ROOTS | composed | SHARED
     for shared in SHARED:  # and each of those is part of an option
         group = Path(shared).parent
         assert any("- base" in path.read_text() for path in (CONF / group).glob("*.yaml")), shared
-
-
-@pytest.mark.parametrize("name", named_genomes())
-def test_each_named_genome(name: str) -> None:
-    about = named_genome(name)
-    assert about.name == name and about.bases > 1_000_000 and len(about.sha256) == 64 and about.accessions
-    assert all("." in accession for accession in about.accessions)  # with its version
 
 
 def test_evaluate_composes() -> None:

@@ -80,8 +80,8 @@ def test_it_runs_from_another_folder(target: Path, tmp_path: Path, tiny: tuple[s
 
 def test_its_bundled_genome_is_whole(target: Path, tmp_path: Path) -> None:
     code = (
-        "from genoseq.data.sources import load_genome, named_genome\n"
-        "g, about = load_genome('hpylori'), named_genome('hpylori')\n"
+        "from genoseq.data.sources import load_genome, named_genomes\n"
+        "g, about = load_genome('hpylori'), named_genomes()['hpylori']\n"
         "print(len(g) == about.bases == 1652982 and g.sha256 == about.sha256, g.source)"
     )
     same, source = call(sys.executable, "-c", code, cwd=tmp_path, PYTHONPATH=str(target)).split()

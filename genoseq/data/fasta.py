@@ -1,10 +1,11 @@
-"""Reads FASTA, with dnaio, and plain-letter files; beyond a byte a base, memory goes with the longest record only."""
+"""Read FASTA (with dnaio) and plain-letter files, a byte a base beyond the longest record."""
 
 import hashlib
 import io
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -30,18 +31,33 @@ _UPPER_CASE = bytes(range(ord("A"), ord("Z") + 1))
 _CODES = bytes(BASES.find("T" if letter == "U" else letter) + 1 for letter in map(chr, range(256)))
 
 
-class Found(NamedTuple):
-    """A record with a sequence: its file, its header, and where its bases lie in ``Gathered.codes``."""
+@dataclass(frozen=True, slots=True)
+class Record:
+    """One sequence of a genome: a chromosome, a plasmid, a contig.
 
-    path: Path
+    Attributes
+    ----------
+    name : str
+        First word of the header, or the file's stem for plain letters.
+    start, length : int
+        Where the record lies in the genome's codes, in bases.
+    description : str
+        The whole header.
+    """
+
     name: str
-    description: str
     start: int
     length: int
+    description: str = ""
+
+    @property
+    def end(self) -> int:
+        """Offset of the first base after the record."""
+        return self.start + self.length
 
 
-class Gathered:
-    """What the files read so far hold.
+class Sequences:
+    """The sequences of the files read so far, end to end.
 
     Attributes
     ----------
@@ -53,8 +69,8 @@ class Gathered:
         Shape (256,), counts of the letters outside ACGT, by byte.
     lower : int
         Count of lower-case letters.
-    records : list of Found
-        Records with a sequence.
+    records : list of (Path, Record)
+        Records with a sequence, and their files.
     empty : list of str
         Names of the records without one.
     """
@@ -64,7 +80,7 @@ class Gathered:
         self.sha = hashlib.sha256()
         self.others = np.zeros(256, dtype=np.int64)
         self.lower = 0
-        self.records: list[Found] = []
+        self.records: list[tuple[Path, Record]] = []
         self.empty: list[str] = []
 
     def append(self, letters: str) -> None:
@@ -78,7 +94,7 @@ class Gathered:
         self.codes += upper.translate(_CODES)
 
 
-def gather(path: Path, into: Gathered) -> None:
+def read_file(path: Path, into: Sequences) -> None:
     """Append one file to ``into``; raise ``UserError`` if it is not a whole nucleotide sequence file."""
     before = len(into.codes)
     names: set[str] = set()
@@ -103,17 +119,11 @@ def gather(path: Path, into: Gathered) -> None:
                     raise _wrong_letter(path, number, name, wrong.group())
                 into.append(piece)
             if length := len(into.codes) - start:
-                into.records.append(Found(path, name, description, start, length))
+                into.records.append((path, Record(name, start, length, description)))
             else:
                 into.empty.append(name)
     if len(into.codes) == before:
         raise UserError(f"{path} has no sequence, only headers (the last is {name!r}): give a file with nucleotides.")
-
-
-def sequence_sha256(path: Path) -> str:
-    """Return the SHA-256 of a file's bare upper-case letters; raises ``UserError`` as ``gather`` does."""
-    gather(path, into := Gathered())
-    return into.sha.hexdigest()
 
 
 def file_stem(path: Path) -> str:

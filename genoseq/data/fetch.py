@@ -1,21 +1,23 @@
-"""Sequences by accession, from NCBI over HTTPS: fetched once, checked, cached."""
+"""Fetch sequences by accession from NCBI: once, checked, cached."""
 
-import contextlib
+import hashlib
 import logging
 import os
 import re
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from importlib.util import find_spec
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import pooch
+import platformdirs
 import requests
+from filelock import FileLock
+from rich.console import Console
+from rich.progress import track
 
-from genoseq.data.fasta import Gathered, gather
+from genoseq.data.fasta import Sequences, read_file
 from genoseq.errors import UserError
 from genoseq.files import write_atomic
 
@@ -27,6 +29,7 @@ FIRST_WAIT = 1.0  # seconds before the second try; doubled for each further one
 SPACING = 0.34  # seconds between requests: NCBI allows three a second
 TIMEOUT = (10, 120)  # seconds to connect, and without a byte
 
+_BLOCK = 1 << 16  # bytes
 _ACCESSION = re.compile(r"(?:[A-Z]{2}_[A-Z]{0,6}\d{5,}|[A-Z]{1,2}\d{5,8}|[A-Z]{4}\d{8,}|[A-Z]{6}\d{9,})(?:\.\d+)?")
 _ASSEMBLY = re.compile(r"GC[AF]_\d{9}(?:\.\d+)?")
 _last_request = -SPACING
@@ -37,18 +40,19 @@ class _TryAgainError(Exception):
 
 
 def is_accession(text: str) -> bool:
-    """Tell whether ``text`` has the form of a nucleotide accession, such as NC_000913.3 or CP003200."""
+    """Return whether ``text`` has the form of a nucleotide accession, such as NC_000913.3 or CP003200."""
     return bool(_ACCESSION.fullmatch(text.upper()))
 
 
 def is_assembly(text: str) -> bool:
-    """Tell whether ``text`` has the form of an assembly accession, such as GCF_000005845.2."""
+    """Return whether ``text`` has the form of an assembly accession, such as GCF_000005845.2."""
     return bool(_ASSEMBLY.fullmatch(text.upper()))
 
 
 def cache_folder(cache_dir: str | None = None) -> Path:
     """Return the cache: ``cache_dir``, else the environment's GENOSEQ_CACHE, else the user's cache folder."""
-    return Path(cache_dir or os.environ.get("GENOSEQ_CACHE") or pooch.os_cache("genoseq")).expanduser()
+    folder = cache_dir or os.environ.get("GENOSEQ_CACHE") or platformdirs.user_cache_dir("genoseq", appauthor=False)
+    return Path(folder).expanduser()
 
 
 def fetch_accession(accession: str, cache: Path) -> Path:
@@ -65,11 +69,6 @@ def fetch_accession(accession: str, cache: Path) -> Path:
     cache : Path
         The folder; made if it is missing.
 
-    Returns
-    -------
-    Path
-        The cached file.
-
     Raises
     ------
     UserError
@@ -80,12 +79,12 @@ def fetch_accession(accession: str, cache: Path) -> Path:
         cache.mkdir(parents=True, exist_ok=True)
         if found := _cached(accession, cache):
             return found
-        with _locked(cache):
+        with FileLock(cache / ".lock"):
             return _cached(accession, cache) or _fetch(accession, cache)
-    except OSError as error:
+    except (OSError, NotImplementedError) as error:  # the latter where the file system has no locks
         raise UserError(
-            f"The cache folder {cache} cannot be used ({error.strerror or error}): set GENOSEQ_CACHE to a folder that "
-            "you may write to and that has room."
+            f"The cache folder {cache} cannot be used ({getattr(error, 'strerror', None) or error}): set GENOSEQ_CACHE "
+            "to a folder that you may write to and that has room."
         ) from error
 
 
@@ -96,14 +95,13 @@ def _cached(accession: str, cache: Path) -> Path | None:
         candidates += sorted(versions, key=lambda path: int(path.name.split(".")[1]), reverse=True)
     for path in filter(Path.is_file, candidates):
         note = _note(path)
-        digest = pooch.file_hash(str(path), alg="sha256")
         try:
-            if not note.exists():  # stopped between the two writes, or put there by hand
+            if not note.exists():  # put there by hand
                 _check(path, accession)
-                with contextlib.suppress(OSError):
-                    write_atomic(note, f"{digest}  {path.name}\n")
+                with suppress(OSError):
+                    write_atomic(note, f"{_sha256(path)}  {path.name}\n")
                 return path
-            if note.read_text(errors="replace").split()[:1] == [digest]:
+            if note.read_text(errors="replace").split()[:1] == [_sha256(path)]:
                 return path
         except _TryAgainError as error:
             log.debug("%s: %s", path, error)
@@ -111,30 +109,27 @@ def _cached(accession: str, cache: Path) -> Path | None:
 
 
 def _fetch(accession: str, cache: Path) -> Path:
-    wait = FIRST_WAIT
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=cache) as folder:
         download = Path(folder) / "download.fa"
-        for attempt in range(1, TRIES + 1):
+        for attempt in range(TRIES):
             try:
                 _download(accession, download)
                 name = _check(download, accession)
                 break
             except _TryAgainError as error:
-                if attempt == TRIES:
+                if attempt == TRIES - 1:
                     raise UserError(
                         f"{accession} could not be fetched: {error}; try later, or give a local file as data.genome, "
                         "or set data.genome_dir to a folder that has it."
                     ) from None  # the cause's text may hold the API key
+                wait = FIRST_WAIT * 2**attempt
                 log.info("%s: %s; trying again in %g s.", accession, error, wait)
                 time.sleep(wait)
-                wait *= 2
         path = cache / f"{name}.fa"
-        digest = pooch.file_hash(str(download), alg="sha256")
         if path.exists():
             log.warning("%s was damaged and has been fetched again.", path)
-        _note(path).unlink(missing_ok=True)  # a stale note must not condemn the new file
+        write_atomic(_note(path), f"{_sha256(download)}  {path.name}\n")  # first: a file is never older than its note
         download.replace(path)
-        write_atomic(_note(path), f"{digest}  {path.name}\n")
     log.info("Fetched %s to %s.", name, path)
     return path
 
@@ -144,34 +139,29 @@ def _download(accession: str, path: Path) -> None:
     global _last_request
     time.sleep(max(0.0, _last_request + SPACING - time.monotonic()))
     url = os.environ.get("GENOSEQ_EFETCH_URL") or EFETCH_URL
+    host = urlsplit(url).netloc
     query = {"db": "nuccore", "id": accession, "rettype": "fasta", "retmode": "text", "tool": "genoseq"}
     if key := os.environ.get("NCBI_API_KEY"):
         query["api_key"] = key
-    promised: list[int] = []
-
-    def keep_length(response: requests.Response, *_: object, **__: object) -> None:
-        if response.headers.get("Content-Length", "").isdigit():
-            promised.append(int(response.headers["Content-Length"]))
-
-    get = pooch.HTTPDownloader(
-        progressbar=sys.stderr.isatty() and find_spec("tqdm") is not None,
-        chunk_size=1 << 16,
-        params=query,
-        headers={"Accept-Encoding": "identity"},  # so that Content-Length is the length of the file
-        hooks={"response": keep_length},
-        timeout=TIMEOUT,
-    )
-    host = urlsplit(url).netloc
     try:
-        get(url=url, output_file=str(path), pooch=None)
-    except requests.HTTPError as error:
-        status = error.response.status_code if error.response is not None else 0
-        if status in (400, 404):
-            raise UserError(
-                f"{host} knows no nucleotide sequence {accession} (it answers {status}): check the accession and its "
-                "version, or give a local file as data.genome."
-            ) from None
-        raise _TryAgainError(f"{host} answers with status {status}") from None
+        with requests.get(url, params=query, stream=True, timeout=TIMEOUT) as response, path.open("wb") as file:
+            if response.status_code in (400, 404):
+                raise UserError(
+                    f"{host} knows no nucleotide sequence {accession} (it answers {response.status_code}): check the "
+                    "accession and its version, or give a local file as data.genome."
+                )
+            if not response.ok:
+                raise _TryAgainError(f"{host} answers with status {response.status_code}")
+            length = int(response.headers.get("Content-Length", 0))
+            for block in track(
+                response.iter_content(_BLOCK),
+                f"Fetching {accession}",
+                total=length / _BLOCK or None,
+                console=Console(stderr=True),
+                transient=True,
+                disable=not sys.stderr.isatty(),
+            ):
+                file.write(block)
     except requests.Timeout:
         raise _TryAgainError(f"{host} does not answer in time") from None
     except requests.exceptions.ChunkedEncodingError:
@@ -182,8 +172,6 @@ def _download(accession: str, path: Path) -> None:
         raise _TryAgainError(f"the request to {host} failed ({type(error).__name__})") from None
     finally:
         _last_request = time.monotonic()
-    if promised and path.stat().st_size != promised[-1]:
-        raise _TryAgainError(f"the answer of {host} was cut short ({path.stat().st_size:,} of {promised[-1]:,} bytes)")
 
 
 def _check(path: Path, accession: str) -> str:
@@ -198,16 +186,15 @@ def _check(path: Path, accession: str) -> str:
         raise _TryAgainError(f"the answer is not FASTA (it begins with {head[:40].decode('ascii', 'replace')!r})")
     if end != b"\n":
         raise _TryAgainError("the answer ends within a line")
-    words = head[1:].decode("utf-8", "replace").split()
-    names = words[0].upper().split("|") if words else []  # gi|208433976|ref|NC_011333.1| in older files
+    found, *_ = head[1:].decode("utf-8", "replace").split() or ["without a name"]
+    names = found.upper().split("|")  # gi|208433976|ref|NC_011333.1| in older files
     match = next((name for name in names if accession in (name, name.partition(".")[0])), None)
     if match is None:
-        raise _TryAgainError(f"the answer is another sequence ({words[0] if words else 'without a name'})")
+        raise _TryAgainError(f"the answer is another sequence ({found})")
     try:
-        gather(path, into := Gathered())
+        read_file(path, Sequences())
     except UserError as error:
         raise _TryAgainError(f"the answer is not a nucleotide sequence ({error})") from None
-    log.debug("%s: %d bases", match, len(into.codes))
     return match
 
 
@@ -215,15 +202,6 @@ def _note(path: Path) -> Path:
     return path.with_name(path.name + ".sha256")
 
 
-@contextlib.contextmanager
-def _locked(folder: Path) -> Iterator[None]:
-    """Let one process of a machine fetch at a time; a system without such locks goes on without."""
-    try:
-        import fcntl
-    except ImportError:
-        yield
-        return
-    with (folder / ".lock").open("a") as file:
-        with contextlib.suppress(OSError):  # some network file systems have none
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from genoseq.data.fasta import BASES, UNKNOWN, Gathered, file_stem, gather
+from genoseq.data.fasta import BASES, UNKNOWN, Record, Sequences, file_stem, read_file
 from genoseq.errors import UserError
 
 __all__ = ["BASES", "UNKNOWN", "Genome", "Record", "read_genome"]
@@ -19,31 +19,6 @@ __all__ = ["BASES", "UNKNOWN", "Genome", "Record", "read_genome"]
 log = logging.getLogger(__name__)
 
 _LETTERS = b"N" + BASES.encode() + b"N" * 251
-
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """One sequence of a genome: a chromosome, a plasmid, a contig.
-
-    Attributes
-    ----------
-    name : str
-        First word of the header, or the file's stem for plain letters.
-    start, length : int
-        Where the record lies in ``Genome.codes``, in bases.
-    description : str
-        The whole header.
-    """
-
-    name: str
-    start: int
-    length: int
-    description: str = ""
-
-    @property
-    def end(self) -> int:
-        """Offset in ``Genome.codes`` of the first base after the record."""
-        return self.start + self.length
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,8 +37,8 @@ class Genome:
         SHA-256 of the bare letters as they stand in the files, in upper case, records joined in order.
     unknown : dict of str to int
         The letters that are 0 in ``codes``, and how often each occurs.
-    source : str
-        The files, for messages.
+    files : tuple of Path
+        The files, in order.
     """
 
     name: str
@@ -71,11 +46,16 @@ class Genome:
     records: tuple[Record, ...]
     sha256: str
     unknown: dict[str, int]
-    source: str
+    files: tuple[Path, ...]
 
     def __len__(self) -> int:
         """Return the number of bases."""
         return self.codes.numel()
+
+    @property
+    def source(self) -> str:
+        """The files, for messages."""
+        return ", ".join(map(str, self.files))
 
     def letters(self, start: int = 0, stop: int | None = None) -> str:
         """Return ``codes[start:stop]`` as letters, N for an unknown one."""
@@ -103,7 +83,7 @@ class Genome:
         )
 
 
-def read_genome(paths: Sequence[Path], name: str | None = None) -> Genome:
+def read_genome(paths: Sequence[Path], name: str | None = None, sha256: str | None = None) -> Genome:
     """Read FASTA or plain-letter files into one genome.
 
     A file that begins with ``>`` is FASTA; any other holds the letters of one record, blanks ignored. Compression
@@ -117,6 +97,8 @@ def read_genome(paths: Sequence[Path], name: str | None = None) -> Genome:
         The files, in order.
     name : str, optional
         Name of the genome; by default the stems of the files.
+    sha256 : str, optional
+        What ``Genome.sha256`` must be.
 
     Returns
     -------
@@ -126,51 +108,54 @@ def read_genome(paths: Sequence[Path], name: str | None = None) -> Genome:
     Raises
     ------
     UserError
-        If a file is missing, unreadable, damaged, empty, given twice or not a nucleotide sequence, or if a file has
-        two records of one name.
+        If a file is missing, unreadable, damaged, empty, given twice, not a nucleotide sequence or not the one
+        expected, or if a file has two records of one name.
     """
     if not paths:
         raise UserError("No genome file was given: set data.genome to a file, a named genome or an accession.")
-    into = Gathered()
+    into = Sequences()
     seen: set[Path] = set()
     for path in paths:
         real = path.resolve()
         if real in seen:
             raise UserError(f"{path} is given twice: name each genome file once.")
         seen.add(real)
-        gather(path, into)
-    counts = Counter({chr(i): int(n) for i, n in enumerate(into.others) if n})
-    rna = counts.pop("U", 0)
-    _say_what_was_assumed(into, counts, rna)
+        read_file(path, into)
+    found = into.sha.hexdigest()
+    if sha256 not in (None, found):
+        raise UserError(
+            f"{', '.join(map(str, paths))} is not the genome {name}: its sequence has SHA-256 {found[:12]}… where "
+            f"{sha256[:12]}… was expected, so install genoseq again if the file is its own, delete the file if it is "
+            "in the cache, or give your own file as data.genome."
+        )
+    unknown = Counter({chr(i): int(n) for i, n in enumerate(into.others) if n})
+    rna = unknown.pop("U", 0)
+    _log_assumptions(into, unknown, rna)
     stems = [file_stem(path) for path in paths]
     return Genome(
         name=name or ("+".join(stems) if len(stems) <= 3 else f"{stems[0]}+{len(stems) - 1}_files"),
-        # Shares the memory of the bytearray: no second copy of the genome.
-        codes=torch.frombuffer(into.codes, dtype=torch.uint8),
+        codes=torch.frombuffer(into.codes, dtype=torch.uint8),  # shares the bytearray's memory
         records=_unique_records(into),
-        sha256=into.sha.hexdigest(),
-        unknown=dict(counts),
-        source=", ".join(str(path) for path in paths),
+        sha256=found,
+        unknown=dict(unknown),
+        files=tuple(paths),
     )
 
 
-def _unique_records(into: Gathered) -> tuple[Record, ...]:
-    plain = [found.name for found in into.records]
-    by_stem = [f"{file_stem(found.path)}:{found.name}" for found in into.records]
-    by_path = [f"{found.path}:{found.name}" for found in into.records]
+def _unique_records(into: Sequences) -> tuple[Record, ...]:
+    plain = [record.name for _, record in into.records]
+    by_stem = [f"{file_stem(path)}:{record.name}" for path, record in into.records]
+    by_path = [f"{path}:{record.name}" for path, record in into.records]
     names = next((names for names in (plain, by_stem) if len(set(names)) == len(names)), by_path)
     if names is not plain:
         log.warning("Some files share record names, so all records are called FILE:RECORD, as in %s.", names[0])
-    return tuple(
-        Record(name, found.start, found.length, found.description)
-        for name, found in zip(names, into.records, strict=True)
-    )
+    return tuple(replace(record, name=name) for name, (_, record) in zip(names, into.records, strict=True))
 
 
-def _say_what_was_assumed(into: Gathered, counts: Counter[str], rna: int) -> None:
-    if counts:
-        listed = ", ".join(f"{letter} {count:,}" for letter, count in counts.most_common())
-        log.warning("Letters other than A, C, G and T are read as unknown: %s (%s).", f"{counts.total():,}", listed)
+def _log_assumptions(into: Sequences, unknown: Counter[str], rna: int) -> None:
+    if unknown:
+        listed = ", ".join(f"{letter} {count:,}" for letter, count in unknown.most_common())
+        log.warning("Letters other than A, C, G and T are read as unknown: %s (%s).", f"{unknown.total():,}", listed)
     if rna:
         log.warning("Letters U are read as T: %s.", f"{rna:,}")
     if into.lower:

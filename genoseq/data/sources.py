@@ -1,39 +1,44 @@
-"""From what the user writes as ``data.genome`` to a genome."""
+"""Find and read the genome that ``data.genome`` names."""
 
 import difflib
 import glob
-import json
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import yaml
 
-from genoseq.data.fasta import COMPRESSION_SUFFIXES, SEQUENCE_SUFFIXES, Gathered, file_stem, gather, sequence_sha256
+from genoseq.data.fasta import COMPRESSION_SUFFIXES, SEQUENCE_SUFFIXES, file_stem
 from genoseq.data.fetch import cache_folder, fetch_accession, is_accession, is_assembly
 from genoseq.data.genome import Genome, read_genome
 from genoseq.errors import UserError
-from genoseq.files import write_atomic
-from genoseq.paths import conf_dir
 
 log = logging.getLogger(__name__)
 
-_BUNDLED = Path(__file__).resolve().parent / "bundled"
-_INDEX = "checksums.json"
+_HERE = Path(__file__).resolve().parent
+_BUNDLED = _HERE / "bundled"
 
 
 @dataclass(frozen=True)
 class NamedGenome:
-    """What ``conf/genome/NAME.yaml`` says; ``sha256`` is that of the bare sequence, ``bases`` its length."""
+    """An entry of ``genomes.yaml``; ``sha256`` is that of the bare sequence, ``bases`` its length."""
 
-    name: str
     organism: str
-    accessions: tuple[str, ...]
+    accessions: Sequence[str]
     bases: int
     sha256: str
     bundled: str | None = None
+
+
+@cache
+def named_genomes() -> dict[str, NamedGenome]:
+    """Return the entries of ``genomes.yaml`` by name."""
+    entries = yaml.safe_load((_HERE / "genomes.yaml").read_text(encoding="utf-8"))
+    return {name: NamedGenome(**entry) for name, entry in entries.items()}
 
 
 def load_genome(spec: str | Sequence[str], genome_dir: str | None = None, cache_dir: str | None = None) -> Genome:
@@ -42,7 +47,7 @@ def load_genome(spec: str | Sequence[str], genome_dir: str | None = None, cache_
     Parameters
     ----------
     spec : str or sequence of str
-        A named genome (``conf/genome/``), a path (FASTA or plain letters, compressed or not), a glob of paths, an
+        A named genome (``genomes.yaml``), a path (FASTA or plain letters, compressed or not), a glob of paths, an
         accession, or several of these, as a list or joined by commas. Write ``./NAME`` for a file that has the name of
         a named genome. A named genome may lie under any file name in ``genome_dir``, in the folder that the environment
         calls GENOSEQ_GENOME_DIR, or in the cache: it is known by its checksum. Else it is fetched.
@@ -64,27 +69,9 @@ def load_genome(spec: str | Sequence[str], genome_dir: str | None = None, cache_
     """
     cache = cache_folder(cache_dir)
     items = _items(spec)
-    paths = [path for item in items for path in _resolve(item, genome_dir, cache)]
-    return read_genome(paths, items[0] if items[0] in named_genomes() and len(items) == 1 else None)
-
-
-def named_genomes() -> list[str]:
-    """Return the names that ``conf/genome/`` knows."""
-    return sorted(path.stem for path in (conf_dir() / "genome").glob("*.yaml"))
-
-
-def named_genome(name: str) -> NamedGenome:
-    """Read ``conf/genome/NAME.yaml``; raise ``UserError`` if it is not as it should be."""
-    path = conf_dir() / "genome" / f"{name}.yaml"
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-        content["accessions"] = tuple(str(accession) for accession in content["accessions"])
-        return NamedGenome(**content)
-    except (OSError, TypeError, KeyError, yaml.YAMLError) as error:
-        reason = " ".join(str(error).split())
-        raise UserError(
-            f"{path} does not describe a genome ({reason}): it needs name, organism, accessions, bases and sha256."
-        ) from error
+    if len(items) == 1 and items[0] in named_genomes():
+        return _read_named(items[0], genome_dir, cache)
+    return read_genome([path for item in items for path in _paths(item, genome_dir, cache)])
 
 
 def _items(spec: str | Sequence[str]) -> list[str]:
@@ -92,22 +79,11 @@ def _items(spec: str | Sequence[str]) -> list[str]:
         text = os.fspath(spec)
         items = [text] if _exists(text) else text.split(",")
     else:
-        items = [os.fspath(item) if isinstance(item, os.PathLike) else str(item) for item in spec]
+        items = [str(item) for item in spec]
     items = [item.strip() for item in items if item.strip()]
     if not items:
         raise UserError("No genome was given: set data.genome to a file, a named genome or an accession.")
     return items
-
-
-def _folders(genome_dir: str | None) -> list[Path]:
-    given = {"data.genome_dir": genome_dir, "GENOSEQ_GENOME_DIR": os.environ.get("GENOSEQ_GENOME_DIR")}
-    folders = []
-    for origin, text in given.items():
-        if text:
-            folders.append(Path(text).expanduser())
-            if not folders[-1].is_dir():
-                raise UserError(f"{origin}={text} is not a folder: set it to the folder that has your sequence files.")
-    return folders
 
 
 def _exists(item: str) -> bool:
@@ -119,9 +95,30 @@ def _exists(item: str) -> bool:
         return False
 
 
-def _resolve(item: str, genome_dir: str | None, cache: Path) -> list[Path]:
-    if item in named_genomes():
-        return _resolve_named(named_genome(item), genome_dir, cache)
+def _read_named(name: str, genome_dir: str | None, cache: Path) -> Genome:
+    entry = named_genomes()[name]
+    if entry.bundled:
+        return read_genome([_BUNDLED / entry.bundled], name, entry.sha256)
+    folders = [*_folders(genome_dir), cache]
+    for file in (file for folder in folders for file in _sequence_files(folder)):
+        with suppress(UserError, OSError):
+            # reading is what costs: leave out what is too small or too large, whatever the compression
+            if entry.bases // 50 < file.stat().st_size < 4 * entry.bases + 1_000_000:
+                genome = read_genome([file], name, entry.sha256)
+                log.info("%s is read from %s.", name, file)
+                return genome
+    try:
+        paths = [fetch_accession(accession, cache) for accession in entry.accessions]
+    except UserError as error:
+        searched = ", ".join(map(str, folders))
+        raise UserError(f"The genome {name} ({entry.organism}) is in no file of {searched}, and {error}") from error
+    return read_genome(paths, name, entry.sha256)
+
+
+def _paths(item: str, genome_dir: str | None, cache: Path) -> Sequence[Path]:
+    names = named_genomes()
+    if item in names:
+        return _read_named(item, genome_dir, cache).files
     if _exists(item):
         return [Path(item).expanduser()]
     if glob.has_magic(item):
@@ -137,112 +134,38 @@ def _resolve(item: str, genome_dir: str | None, cache: Path) -> list[Path]:
             "or download it and give the file."
         )
     if is_accession(item):
-        files = (file for folder in _folders(genome_dir) for file in _sequence_files(folder))
-        if file := next((file for file in files if _is_called(file, item)), None):
-            log.info("%s is taken from %s.", item, file)
-            return [file]
+        for file in (file for folder in _folders(genome_dir) for file in _sequence_files(folder)):
+            stem = file_stem(file).upper()
+            if item.upper() in (stem, stem.partition(".")[0]):
+                log.info("%s is read from %s.", item, file)
+                return [file]
         return [fetch_accession(item, cache)]
-    names = named_genomes()
     close = difflib.get_close_matches(item.lower(), names, n=2)
-    meant = f"did you mean {' or '.join(close)}" if close else f"the named genomes are {', '.join(names)}"
+    meant = f"did you mean {' or '.join(close)}" if close else f"the named genomes are {', '.join(sorted(names))}"
     shown = item if len(item) <= 200 else item[:80] + "…"
     raise UserError(f"{shown!r} is no file, named genome or accession: check the path (from {Path.cwd()}), or {meant}.")
 
 
-def _resolve_named(entry: NamedGenome, genome_dir: str | None, cache: Path) -> list[Path]:
-    if entry.bundled:
-        paths = [_BUNDLED / entry.bundled]
-        _require(entry, paths, "install genoseq again")
-        return paths
-    folders = [*_folders(genome_dir), cache]
-    if file := _find(entry, folders, cache):
-        log.info("%s is read from %s.", entry.name, file)
-        return [file]
+def _folders(genome_dir: str | None) -> list[Path]:
+    given = {"data.genome_dir": genome_dir, "GENOSEQ_GENOME_DIR": os.environ.get("GENOSEQ_GENOME_DIR")}
+    folders = []
+    for origin, text in given.items():
+        if text:
+            folders.append(Path(text).expanduser())
+            if not folders[-1].is_dir():
+                raise UserError(f"{origin}={text} is not a folder: set it to the folder that has your sequence files.")
+    return folders
+
+
+def _sequence_files(folder: Path) -> Iterator[Path]:
+    """Yield the folder's files with a sequence file's suffix, by name."""
     try:
-        paths = [fetch_accession(accession, cache) for accession in entry.accessions]
-    except UserError as error:
-        searched = ", ".join(str(folder) for folder in folders)
-        raise UserError(
-            f"The genome {entry.name} ({entry.organism}) is in no file of {searched}, and {error}"
-        ) from error
-    _require(entry, paths, "delete what is in the cache and try again")
-    return paths
-
-
-def _require(entry: NamedGenome, paths: list[Path], remedy: str) -> None:
-    into = Gathered()
-    for path in paths:
-        gather(path, into)
-    if (found := into.sha.hexdigest()) != entry.sha256:
-        raise UserError(
-            f"{', '.join(map(str, paths))} is not the genome {entry.name}: its sequence has SHA-256 {found[:12]}… "
-            f"where {entry.sha256[:12]}… was expected, so {remedy}, or give your own file as data.genome."
-        )
-
-
-def _find(entry: NamedGenome, folders: list[Path], cache: Path) -> Path | None:
-    """Return the file that holds the entry's sequence, whatever it is called."""
-    index = _read_index(cache)
-    known = dict(index)
-    try:
-        for file in (file for folder in folders for file in _sequence_files(folder)):
-            try:
-                stat = file.stat()
-            except OSError:
-                continue
-            # Reading is what costs: leave out what is far too small or too large, whatever the compression.
-            if not entry.bases // 50 < stat.st_size < 4 * entry.bases + 1_000_000:
-                continue
-            key = str(file.resolve())
-            stamp = [stat.st_size, stat.st_mtime_ns]
-            if index.get(key, [])[:2] != stamp:
-                index[key] = [*stamp, _sha256_or_nothing(file)]
-            if index[key][2] == entry.sha256:
-                return file
-        return None
-    finally:
-        if index != known:
-            _write_index(cache, index)
-
-
-def _sha256_or_nothing(file: Path) -> str:
-    try:
-        return sequence_sha256(file)
-    except UserError as error:
-        log.debug("Left out of the search: %s", error)
-        return ""
-
-
-def _sequence_files(folder: Path) -> list[Path]:
-    try:
-        return sorted(file for file in folder.iterdir() if _is_sequence_name(file.name.lower()) and file.is_file())
+        files = sorted(file for file in folder.iterdir() if file.is_file())
     except OSError as error:
         log.debug("%s cannot be searched: %s", folder, error)
-        return []
-
-
-def _is_sequence_name(name: str) -> bool:
-    suffix = next((suffix for suffix in COMPRESSION_SUFFIXES if name.endswith(suffix)), "")
-    return not name.startswith(".") and name.removesuffix(suffix).endswith(SEQUENCE_SUFFIXES)
-
-
-def _is_called(file: Path, accession: str) -> bool:
-    stem = file_stem(file).upper()
-    return accession.upper() in (stem, stem.partition(".")[0])
-
-
-def _read_index(cache: Path) -> dict[str, list[int | str]]:
-    """Return the checksums of earlier searches; a broken index is as good as none."""
-    try:
-        content = json.loads((cache / _INDEX).read_text(encoding="utf-8"))
-        return {key: value for key, value in content.items() if isinstance(value, list) and len(value) == 3}
-    except (OSError, ValueError, AttributeError):
-        return {}
-
-
-def _write_index(cache: Path, index: dict[str, list[int | str]]) -> None:
-    try:
-        cache.mkdir(parents=True, exist_ok=True)
-        write_atomic(cache / _INDEX, json.dumps(index, indent=0))
-    except OSError as error:
-        log.debug("The checksums of the search are not kept: %s", error)
+        return
+    for file in files:
+        name = file.name.lower()
+        suffix = next((suffix for suffix in COMPRESSION_SUFFIXES if name.endswith(suffix)), "")
+        if not name.startswith(".") and name.removesuffix(suffix).endswith(SEQUENCE_SUFFIXES):
+            yield file

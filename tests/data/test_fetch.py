@@ -196,7 +196,6 @@ def test_a_sound_file_without_note_is_kept(server: Server, tmp_path: Path) -> No
 
 
 def test_two_at_once_make_one_request(server: Server, tmp_path: Path) -> None:
-    pytest.importorskip("fcntl")
     threads = [threading.Thread(target=fetch_accession, args=(ACCESSION, tmp_path)) for _ in range(4)]
     for thread in threads:
         thread.start()

@@ -250,7 +250,7 @@ def test_missing_folder_and_permission(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_a_genome_is_itself_only() -> None:
     genome = read_genome([FILES / "hpylori_start.txt"])
-    other = Genome(genome.name, genome.codes, genome.records, genome.sha256, genome.unknown, genome.source)
+    other = Genome(genome.name, genome.codes, genome.records, genome.sha256, genome.unknown, genome.files)
     assert genome == genome and genome != other and {genome: 1}
 
 

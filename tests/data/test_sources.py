@@ -2,20 +2,18 @@
 
 import gzip
 import hashlib
-import json
 import os
 import shutil
+from collections import Counter
 from pathlib import Path
 
 import pytest
-import yaml
 
-from genoseq import paths
+from genoseq.data import genome as genome_module
 from genoseq.data import sources
 from genoseq.data.genome import read_genome
-from genoseq.data.sources import load_genome, named_genome, named_genomes
+from genoseq.data.sources import NamedGenome, load_genome, named_genomes
 from genoseq.errors import UserError
-from genoseq.paths import conf_dir
 
 FILES = Path(__file__).parent / "files"
 USERS_FOLDER = os.environ.get("GENOSEQ_GENOME_DIR")
@@ -35,20 +33,21 @@ def alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def tiny(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, object]:
+def tiny(monkeypatch: pytest.MonkeyPatch) -> NamedGenome:
     """Make a named genome "tiny" of two accessions, known beside the real ones."""
-    conf = tmp_path / "conf"
-    shutil.copytree(conf_dir() / "genome", conf / "genome")
-    content: dict[str, object] = {
-        "name": "tiny",
-        "organism": "Nothing in particular",
-        "accessions": ["AB000001.1", "AB000002.1"],
-        "bases": len(LETTERS),
-        "sha256": hashlib.sha256(LETTERS.encode()).hexdigest(),
-    }
-    (conf / "genome" / "tiny.yaml").write_text(yaml.safe_dump(content))
-    monkeypatch.setattr(sources, "conf_dir", lambda: conf)
-    return content
+    sha256 = hashlib.sha256(LETTERS.encode()).hexdigest()
+    entry = NamedGenome("Nothing in particular", ["AB000001.1", "AB000002.1"], len(LETTERS), sha256)
+    monkeypatch.setitem(named_genomes(), "tiny", entry)
+    return entry
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> Counter[Path]:
+    """Count how often each file is read."""
+    counts: Counter[Path] = Counter()
+    real = genome_module.read_file
+    monkeypatch.setattr(genome_module, "read_file", lambda path, into: (counts.update([path]), real(path, into)))
+    return counts
 
 
 def message(spec: str | list[str], **folders: str) -> str:
@@ -75,18 +74,19 @@ def serve(monkeypatch: pytest.MonkeyPatch, letters: str = LETTERS) -> list[str]:
     return asked
 
 
-def test_bundled() -> None:
+def test_bundled_is_read_once(reads: Counter[Path]) -> None:
     genome = load_genome("hpylori")
     assert genome.name == "hpylori" and len(genome) == 1_652_982 and not genome.unknown
     assert len(genome.records) == 1 and "NC_011333.1" in genome.records[0].name
     assert genome.letters(0, 12) == "TCAATTCAAGGG"
+    assert list(reads.values()) == [1]
 
 
-def test_the_configs_are_whole() -> None:
-    assert named_genomes() == ["ecoli", "hpylori", "klebsiella"]
-    for name in named_genomes():
-        entry = named_genome(name)
-        assert entry.name == name and len(entry.sha256) == 64 and entry.bases > 1e6 and entry.accessions
+def test_named_genomes_are_whole() -> None:
+    assert set(named_genomes()) == {"ecoli", "hpylori", "klebsiella"}
+    for entry in named_genomes().values():
+        assert len(entry.sha256) == 64 and entry.bases > 1e6
+        assert entry.accessions and all("." in accession for accession in entry.accessions)  # with its version
 
 
 @pytest.mark.skipif(not USERS_FOLDER, reason="GENOSEQ_GENOME_DIR names no folder with these genomes")
@@ -99,7 +99,7 @@ def test_named_genomes_in_the_users_folder(name: str, bases: int, records: int) 
             raise
         pytest.skip(f"{name} is not in GENOSEQ_GENOME_DIR")
     assert (genome.name, len(genome), len(genome.records)) == (name, bases, records)
-    assert genome.sha256 == named_genome(name).sha256
+    assert genome.sha256 == named_genomes()[name].sha256
 
 
 def test_paths_lists_and_globs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,7 +151,7 @@ def test_accessions(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("how", ["argument", "environment", "cache"])
 def test_named_genome_is_known_by_its_checksum(
-    tiny: dict[str, object], tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
+    tiny: NamedGenome, reads: Counter[Path], tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "mine"
     folder.mkdir()
@@ -168,40 +168,17 @@ def test_named_genome_is_known_by_its_checksum(
     genome = load_genome("tiny", **arguments)
     assert genome.name == "tiny" and genome.letters() == LETTERS and "unrelated name" in genome.source
     assert [r.name for r in genome.records] == ["one", "two"]
+    assert set(reads.values()) == {1}
+    (folder / "unrelated name.fna.gz").write_text(f">x\n{LETTERS[::-1]}\n")
+    assert "Nothing in particular" in message("tiny", **arguments)
 
 
-def test_checksums_are_remembered_and_may_be_lost(
-    tiny: dict[str, object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    folder, cache = tmp_path / "mine", tmp_path / "cache"
-    folder.mkdir()
-    file = folder / "x.fa"
-    file.write_text(f">x\n{LETTERS}\n")
-    read: list[Path] = []
-    real = sources.sequence_sha256
-    monkeypatch.setattr(sources, "sequence_sha256", lambda path: (read.append(path), real(path))[1])
-    for _ in range(3):
-        assert load_genome("tiny", genome_dir=str(folder)).letters() == LETTERS
-    assert len(read) == 1
-    for broken in ["{", "[]", json.dumps({str(file): 3}), json.dumps({str(file): [1, 2, 3]})]:
-        (cache / "checksums.json").write_text(broken)
-        load_genome("tiny", genome_dir=str(folder))
-    assert len(read) == 5
-    os.utime(file, ns=(1, 1))
-    load_genome("tiny", genome_dir=str(folder))
-    assert len(read) == 6
-    (tmp_path / "flat").write_text("")
-    load_genome("tiny", genome_dir=str(folder), cache_dir=str(tmp_path / "flat"))
-    file.write_text(f">x\n{LETTERS[::-1]}\n")
-    assert "Nothing in particular" in message("tiny", genome_dir=str(folder))
-
-
-def test_named_genome_is_fetched_and_checked(tiny: dict[str, object], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_named_genome_is_fetched_and_checked(tiny: NamedGenome, monkeypatch: pytest.MonkeyPatch) -> None:
     text = message("tiny")
     assert "AB000001.1 could not be fetched" in text and "cache" in text
     asked = serve(monkeypatch)
     genome = load_genome("tiny")
-    assert genome.letters() == LETTERS and genome.sha256 == tiny["sha256"] and asked == tiny["accessions"]
+    assert genome.letters() == LETTERS and genome.sha256 == tiny.sha256 and asked == tiny.accessions
     serve(monkeypatch, LETTERS[:-1] + "A")
     assert "is not the genome tiny" in message("tiny")
     assert "is not the genome tiny" in message(["tiny", str(FILES / "hpylori_start.txt")])
@@ -213,25 +190,6 @@ def test_damaged_bundle_is_found_out(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "install genoseq again" in message("hpylori")
 
 
-@pytest.mark.parametrize("content", ["", "name: tiny", "- a", "name: [", "{name: a, accessions: [A], bogus: 1}"])
-def test_broken_config(tiny: dict[str, object], content: str) -> None:
-    path = sources.conf_dir() / "genome" / "tiny.yaml"
-    path.write_text(content)
-    assert str(path) in message("tiny")
-
-
-def test_conf_dir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    package = tmp_path / "genoseq"
-    package.mkdir()
-    monkeypatch.setattr(paths, "_PACKAGE", package)
-    with pytest.raises(UserError, match="install genoseq again"):
-        conf_dir()
-    (tmp_path / "conf").mkdir()
-    assert conf_dir() == tmp_path / "conf"
-    (package / "conf").mkdir()  # a wheel brings its own
-    assert conf_dir() == package / "conf"
-
-
 def test_same_genome_by_path_and_name() -> None:
     bundled = sources._BUNDLED / "hpylori_G27.fa.gz"
-    assert read_genome([bundled]).sha256 == load_genome(str(bundled)).sha256 == named_genome("hpylori").sha256
+    assert read_genome([bundled]).sha256 == load_genome("hpylori").sha256
