@@ -86,7 +86,7 @@ def _run_verb(verb: str, folder: Path, *overrides: object) -> Ran:
     from hydra.core.hydra_config import HydraConfig
 
     module = importlib.import_module(f"genoseq.{verb}")
-    argv = [f"genoseq-{verb}", f"hydra.run.dir={folder}", *map(str, overrides)]
+    argv = [f"genoseq-{verb}", *map(str, overrides), f"hydra.run.dir={folder}"]
     root, code = logging.getLogger(), 0
     handlers, level = root.handlers[:], root.level
     GlobalHydra.instance().clear()

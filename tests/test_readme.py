@@ -53,7 +53,7 @@ def trained(run_verb: Callable[..., Any], tiny: tuple[str, ...], tmp_path_factor
 def swept(run_verb: Callable[..., Any], tiny: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("readme") / "sweep"
     arguments = [*tiny, f"data.genome={OWN['my.fasta.gz']}", "optimizer.lr=0.01,0.001", f"sweep.dir={folder}"]
-    ran = run_verb("train", folder / "unused", "-m", *arguments)
+    ran = run_verb("train", folder / "unused", "-m", *arguments, "hydra/launcher=basic")
     assert ran.code == 0, ran.err
     return folder
 

@@ -94,7 +94,10 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], T]], Callable[
 
         @functools.wraps(main)
         def run() -> T:
+            from genoseq.sweeps import plugins
+
             exit_with_parent()
+            plugins.register()
             resolvers.register()
             sys.argv[1:] = quote_paths(with_aliases(sys.argv[1:]))
             try:

@@ -93,7 +93,7 @@ def test_a_config_edited_since_is_refused(open_folder: Callable[..., RunFolder])
 def test_a_config_that_cannot_be_read_is_refused(open_folder: Callable[..., RunFolder], content: str) -> None:
     with open_folder() as run:
         (run.path / ".hydra" / "config.yaml").write_text(content)
-    with pytest.raises(UserError, match="config.yaml|other settings"), open_folder():
+    with pytest.raises(UserError, match=r"config\.yaml|other settings"), open_folder():
         pass
 
 
