@@ -15,7 +15,7 @@ from genoseq.errors import UserError
 __all__ = ["Override", "key_of", "parse", "quote", "quote_paths", "settings", "short_names", "value_text"]
 
 # where and how a run runs, not what it is
-_NOT_SETTINGS = {"ckpt", "sweep", "sweep.dir", "hparams_search"}
+_NOT_SETTINGS = {"ckpt", "sweep.dir", "hparams_search"}
 
 
 def parse(texts: Iterable[str]) -> list[Override]:

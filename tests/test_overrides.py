@@ -37,7 +37,6 @@ def test_settings_leave_out_where_and_how_a_run_runs() -> None:
     own = [
         "ckpt='x,=y'",
         "sweep.dir=z",
-        "sweep=grid",
         "hparams_search=grid",
         "hydra.verbose=true",
         "hydra/launcher=ray",

@@ -8,14 +8,12 @@ from hydra.core.config_store import ConfigStore
 from hydra.core.plugins import Plugins
 
 from genoseq.sweeps.local import LocalPool
-from genoseq.sweeps.optuna import OptunaSweeper
 from genoseq.sweeps.ray import RayCluster
-from genoseq.sweeps.replicate import ReplicateSweeper
 from genoseq.sweeps.slurm import SubmititSlurm
 from genoseq.sweeps.submitit_local import SubmititLocal
 
 _PREFIX = "hydra_plugins.genoseq"  # Hydra takes a plug-in from a package of that name only
-_PLUGINS = (ReplicateSweeper, LocalPool, OptunaSweeper, RayCluster, SubmititLocal, SubmititSlurm)
+_PLUGINS = (LocalPool, RayCluster, SubmititLocal, SubmititSlurm)
 
 
 def register() -> None:

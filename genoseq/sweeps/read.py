@@ -46,6 +46,7 @@ def read_sweep(folder: Path | str) -> pd.DataFrame:
         One row a run, in the order they were asked for, with the columns
 
         - ``name``, ``folder`` (Path), ``overrides`` (tuple of str, without `ckpt` and Hydra's own);
+        - ``replicate`` (bool): whether ``hparams_search=replicate`` ran it, so its seed had no part in a selection;
         - ``state``: one of `STATES`; ``why`` (str or None): the reason if it failed or stopped;
         - ``step``, ``max_steps``: optimizer steps done and asked for; ``latest``: the last validation bits per base of
           a run that has no result yet;
@@ -160,7 +161,9 @@ class _Run:
     def __init__(self, folder: Path, job: dict[str, Any]) -> None:
         self._folder, self._job = folder, job
         overrides = job.get("overrides") or _load(folder / ".hydra" / "overrides.yaml")
-        self.given, self._overrides = _parse(overrides if isinstance(overrides, list) else [])
+        overrides = [str(text) for text in overrides] if isinstance(overrides, list) else []
+        self._replicate = "hparams_search=replicate" in overrides
+        self.given, self._overrides = _parse(overrides)
         self._result = _load_object(folder / "result.json")
 
     @cached_property
@@ -205,6 +208,7 @@ class _Run:
             "max_steps": None if math.isnan(most) else int(most),
             "latest": latest,
             "overrides": self._overrides,
+            "replicate": self._replicate,
         }
 
     def metrics(self) -> dict[str, Any]:
@@ -228,11 +232,11 @@ class _Run:
         return ("running" if state == "running" or (self._folder / "metrics.csv").is_file() else "waiting"), None
 
 
-def _parse(overrides: list[Any]) -> tuple[dict[str, Any], tuple[str, ...]]:
+def _parse(overrides: list[str]) -> tuple[dict[str, Any], tuple[str, ...]]:
     """Return the values of the settings among overrides, by key, and the overrides that set them."""
     values: dict[str, Any] = {}
     texts = []
-    for text in map(str, overrides):
+    for text in overrides:
         try:
             if not settings([text]):
                 continue

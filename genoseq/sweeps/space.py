@@ -1,78 +1,57 @@
-"""A sweep's search space: what Hydra's override words (``interval``, ``choice``, ``range``) mean to a sampler."""
+"""Read an Optuna search space from Hydra's sweep grammar (``choice``, ``range``, ``interval``)."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from hydra.core.override_parser.overrides_parser import OverridesParser
-from hydra.core.override_parser.types import (
-    IntervalSweep,
-    Override,
-    Quote,
-    QuotedString,
-    RangeSweep,
-    Sweep,
-    Transformer,
-    ValueType,
-)
+from hydra.core.override_parser.types import IntervalSweep, RangeSweep, Transformer, ValueType
 from hydra.errors import HydraException
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 
 from genoseq.errors import UserError
-from genoseq.sweeps.axes import Axis, Choice, Numbers
-
-if TYPE_CHECKING:
-    from optuna import Trial
+from genoseq.overrides import Override, key_of, parse, quote, settings
 
 HOW_TO = (
     "write one as key=interval(low,high), key=tag(log,interval(low,high)), key=int(interval(low,high)), "
     "key=range(start,stop,step) or key=a,b,c"
 )
-# what says where and how a sweep runs, not what its trials are
-_NOT_A_SETTING = ("sweep", "sweep.dir")
 
 
 @dataclass(frozen=True)
 class Space:
-    """What a sweep varies, and what it leaves as it is.
+    """What a search varies and what all of its trials share.
 
-    Parameters
+    Attributes
     ----------
-    axes : tuple of Axis
-        One for each key that varies, by name, so that the order of a command's words changes no draw.
-    constants : dict of str
-        The overrides that every trial gets, by their keys.
+    distributions : dict of BaseDistribution
+        By override key (with its ``+`` or ``++``), sorted, so that the order of a command's arguments changes no draw.
+        A categorical distribution's choices are texts, as an override has them.
+    constants : list of str
+        The other overrides.
+    settings : dict of str
+        What makes trials comparable: the value or values of each key, as written.
     """
 
-    axes: tuple[Axis, ...]
-    constants: dict[str, str]
+    distributions: dict[str, BaseDistribution]
+    constants: list[str]
+    settings: dict[str, str]
 
-    def suggest(self, trial: Trial) -> None:
-        """Give `trial` a value for each axis where it has none."""
-        for axis in self.axes:
-            axis.suggest(trial)
+    def varied(self, params: Mapping[str, Any]) -> list[str]:
+        """Return the overrides of what varies, for a trial's `params`."""
+        return [f"{key}={_text(params[key], distribution)}" for key, distribution in self.distributions.items()]
 
-    def settings(self, values: Mapping[str, Any]) -> list[str]:
-        """Return the overrides of what varies, for a trial's values."""
-        return [f"{axis.key}={axis.text(values[axis.key])}" for axis in self.axes]
-
-    def overrides(self, values: Mapping[str, Any]) -> list[str]:
-        """Return all overrides of a trial, for its values."""
-        return [*self.constants.values(), *self.settings(values)]
+    def overrides(self, params: Mapping[str, Any]) -> list[str]:
+        """Return all overrides of a trial with these `params`."""
+        return [*self.constants, *self.varied(params)]
 
     def examples(self) -> list[list[str]]:
-        """Return overrides of a few trials that compose if all do: each config group's options, one at a time."""
-        first = {axis.key: axis.examples[0] for axis in self.axes}
-        rows = [first] + [first | {axis.key: other} for axis in self.axes for other in axis.examples[1:]]
-        return [[*self.constants.values(), *(f"{key}={value}" for key, value in row.items())] for row in rows]
-
-    def described(self) -> dict[str, str]:
-        """Return what makes trials comparable: each key's values, or the one value it has."""
-        fixed = {key: line.partition("=")[2] for key, line in self.constants.items() if key not in _NOT_A_SETTING}
-        return fixed | {axis.key: str(axis) for axis in self.axes}
+        """Return the overrides of a few trials that together hold every option of the config groups."""
+        options = {key: _options(key, distribution) for key, distribution in self.distributions.items()}
+        rows = range(max(map(len, options.values())))
+        return [self.overrides({key: values[i % len(values)] for key, values in options.items()}) for i in rows]
 
 
 def read_space(params: Mapping[str, object], arguments: Sequence[str]) -> Space:
@@ -81,92 +60,84 @@ def read_space(params: Mapping[str, object], arguments: Sequence[str]) -> Space:
     Parameters
     ----------
     params : Mapping
-        The preset: values, or sweeps in Hydra's words, by key; a value of None is none.
+        The preset's values or sweeps, by key; None removes a key.
     arguments : Sequence of str
-        The command's overrides. Each takes the place of the preset's for the same key.
-
-    Returns
-    -------
-    Space
-        With one axis at least.
+        The command's overrides, which take precedence over the preset's.
 
     Raises
     ------
     UserError
-        If nothing varies, or a sampler cannot draw from what is said.
+        If nothing varies, or a sweep cannot be sampled.
     """
-    parser = OverridesParser.create()
-    said = parser.parse_overrides(list(arguments))
-    taken = {_bare(override) for override in said}
-    preset = parser.parse_overrides([f"{key}={value}" for key, value in params.items() if value is not None])
-    axes: dict[str, Axis] = {}
-    constants: dict[str, str] = {}
-    for override in [*(o for o in preset if _bare(o) not in taken), *said]:
-        key = override.get_key_element()
-        axes.pop(key, None)
-        constants.pop(key, None)
-        if override.is_sweep_override():
-            axes[key] = _axis(key, override)
-        else:
-            constants[key] = str(override.input_line)
-    if not axes:
+    given = parse(arguments)
+    taken = {key_of(override) for override in given}
+    preset = parse(f"{key}={value}" for key, value in params.items() if value is not None and key not in taken)
+    overrides = {override.get_key_element(): override for override in [*preset, *given]}
+    varied = {key: override for key, override in sorted(overrides.items()) if override.is_sweep_override()}
+    if not varied:
         raise UserError(f"the sweep varies nothing: {HOW_TO}")
-    return Space(tuple(axes[key] for key in sorted(axes)), constants)
+    return Space(
+        {key: _distribution(override) for key, override in varied.items()},
+        [str(override.input_line) for key, override in overrides.items() if key not in varied],
+        settings(str(override.input_line) for override in overrides.values()),
+    )
 
 
-def _bare(override: Override) -> str:
-    return override.get_key_element().lstrip("+~")
-
-
-def _axis(key: str, override: Override) -> Axis:
-    """Return what an override that is a sweep draws from."""
-    sweep = override.value()
-    line = override.input_line
+def _distribution(override: Override) -> BaseDistribution:
+    sweep: Any = override.value()
     if override.value_type is ValueType.GLOB_CHOICE_SWEEP:
-        raise UserError(f"{line}: a sampler cannot draw from glob(…); name the options, as {key}=a,b,c")
-    tags = sweep.tags if isinstance(sweep, Sweep) else set()
-    if tags - {"log"} or (tags and not isinstance(sweep, IntervalSweep)):
-        raise UserError(f"{line}: the only tag is log, and only for an interval: {key}=tag(log,interval(low,high))")
-    if isinstance(sweep, IntervalSweep):
-        return _interval(key, sweep, str(line))
-    if isinstance(sweep, RangeSweep):
-        return _range(key, sweep, str(line))
-    return Choice(key, tuple(dict.fromkeys(_word(value) for value in override.sweep_iterator())))
-
-
-def _word(value: Any) -> str:
-    """Return a value as an override says it; Hydra takes the quotes off what ``choice(…)`` is given."""
-    text: str = Transformer.str(value)
-    if type(value) is not str:
-        return text
+        raise UserError(f"{override.input_line}: glob(…) cannot be sampled; name the options: {key_of(override)}=a,b,c")
+    if sweep.tags and not (sweep.tags == {"log"} and isinstance(sweep, IntervalSweep)):
+        raise UserError(f"{override.input_line}: the only tag is log, and only for an interval")
     try:
-        if OverridesParser.create().parse_override(f"key={text}").value() == value:
-            return text
-    except HydraException:
-        pass
-    return QuotedString(value, Quote.single).with_quotes()
+        if isinstance(sweep, IntervalSweep):
+            return _interval(sweep.start, sweep.end, log="log" in sweep.tags)
+        if isinstance(sweep, RangeSweep):
+            return _range(sorted(sweep.range()), abs(sweep.step))
+    except (ValueError, HydraException) as error:
+        raise UserError(f"{override.input_line}: {error}") from error
+    return CategoricalDistribution(tuple(dict.fromkeys(_choice(value) for value in override.sweep_iterator())))
 
 
-def _interval(key: str, sweep: IntervalSweep, line: str) -> Numbers:
-    low, high, log = sweep.start, sweep.end, "log" in sweep.tags
-    if low is None or high is None or not math.isfinite(high - low):
-        raise UserError(f"{line}: an interval needs two finite ends")
-    if low > high:
-        raise UserError(f"{line}: the interval ends before it begins; write the smaller number first")
-    if log and low <= 0:
-        raise UserError(f"{line}: an interval with the tag log must begin above 0")
-    return Numbers(key, low, high, log=log)
+def _interval(low: Any, high: Any, log: bool) -> BaseDistribution:
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ValueError("an interval needs two finite ends")
+    return IntDistribution(low, high, log) if isinstance(low, int) else FloatDistribution(low, high, log)
 
 
-def _range(key: str, sweep: RangeSweep, line: str) -> Numbers:
-    if not sweep.step:
-        raise UserError(f"{line}: the step of a range cannot be 0")
-    values = sorted(sweep.range())
+def _range(values: Sequence[float], step: float) -> BaseDistribution:
     if not values:
-        raise UserError(f"{line}: the range is empty; its stop is not part of it")
-    low, step = values[0], abs(sweep.step)
-    if isinstance(low, int):
-        return Numbers(key, low, values[-1], step=step)
-    # in decimal, as the ends are written: a binary sum would miss the last one
-    high = Decimal(str(low)) + (len(values) - 1) * Decimal(str(step))
-    return Numbers(key, low, float(high), step=float(step))
+        raise ValueError("the range is empty; its stop is not part of it")
+    if isinstance(values[0], int):
+        return IntDistribution(values[0], int(values[-1]), step=int(step))
+    # Hydra sums in binary; Optuna drops the last value if it is a hair too small
+    return FloatDistribution(values[0], float(f"{values[-1]:.10g}"), step=float(step))
+
+
+def _choice(value: Any) -> str:
+    """Return a choice as an override has it; Hydra has removed the quotes of ``choice('a,b')``."""
+    text: str = Transformer.str(value)
+    if type(value) is str:
+        try:
+            read_back = parse([f"key={text}"])[0].value() == value
+        except UserError:
+            read_back = False
+        return text if read_back else quote(value)
+    return text
+
+
+def _text(value: Any, distribution: BaseDistribution) -> str:
+    """Return a sampled value as an override has it: 4 significant digits, so that folder names stay short."""
+    if not isinstance(distribution, FloatDistribution):
+        return str(value)
+    low, high, step = distribution.low, distribution.high, distribution.step
+    narrow = high - low < 0.1 * max(abs(low), abs(high))  # there 4 digits would leave few values
+    digits = 10 if step else 17 if narrow else 4
+    return repr(min(max(float(f"{value:.{digits}g}"), low), high))
+
+
+def _options(key: str, distribution: BaseDistribution) -> Sequence[Any]:
+    if isinstance(distribution, CategoricalDistribution):
+        return distribution.choices[:1] if "." in key else distribution.choices  # a config group has no dot
+    assert isinstance(distribution, (IntDistribution, FloatDistribution))
+    return (distribution.low,)

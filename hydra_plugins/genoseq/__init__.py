@@ -1,0 +1,1 @@
+"""genoseq's plug-ins for Hydra, which looks for them in this package."""
