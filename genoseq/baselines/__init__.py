@@ -1,1 +1,1 @@
-"""Count models: what a network has to be better than."""
+"""Baselines: the order-k Markov model and the interpolated Markov model."""

@@ -1,7 +1,7 @@
-"""How often each letter follows each context, in memory that does not grow with the genome.
+"""Counts of the letters that follow each context, in memory that does not grow with the genome.
 
-Contexts of up to `DIRECT` bases have a table each. Longer ones would need 4^16 rows, so they are counted for the
-contexts that are asked about only: the counted genome streams by, once for a chunk of questions.
+Contexts of up to `DIRECT` bases have a table. Of longer ones, whose table would have 4^16 rows, only those that are
+asked for are counted: the counted genome is read once for each chunk of them.
 """
 
 from collections.abc import Iterator, Sequence
@@ -15,12 +15,12 @@ from genoseq.baselines.kmers import BLOCK, EDGE, blocks, known_runs, rolling
 DIRECT = 10
 """Longest context with a direct table: 4^11 counts of 4 bytes, 16 MiB."""
 LONGEST = 16
-"""Longest context of all: what 32 bits hold."""
+"""Longest context of all, in bases: 32 bits hold 16."""
 _SIEVE = DIRECT + 1
 
 
 class Positions(NamedTuple):
-    """Bases to count or to predict, all of them known letters.
+    """Bases to count or to predict, all of known letters.
 
     Attributes
     ----------
@@ -60,7 +60,7 @@ def positions(
     reverse : bool
         Read the reverse complement of each interval.
     skip_first : bool
-        Leave out each interval's first base, which a neural model has no input to predict from.
+        Leave out each interval's first base, which a neural network has no input to predict from.
     """
     for letters, owner in blocks(codes, intervals, size, overlap=LONGEST, reverse=reverse):
         wanted = (owner >= 0) & (letters != 0)
@@ -86,7 +86,7 @@ class Counts:
     intervals : ndarray of int64, shape (n, 2)
         What to count; half-open, in bases.
     orders : sequence of int
-        Context lengths that will be asked for, in bases, each at most 16.
+        Context lengths, in bases, each at most 16.
     both_strands : bool
         Count the reverse complement too.
     size : int
@@ -107,8 +107,8 @@ class Counts:
         self._size = size
         self._tables = self._direct()
 
-    def of(self, context: NDArray[np.uint32], depth: NDArray[np.uint8]) -> Iterator[NDArray[np.uint32]]:
-        """Yield one array of counts an order, shape (n, 4); all zero where the context is shorter than the order.
+    def after(self, context: NDArray[np.uint32], depth: NDArray[np.uint8]) -> Iterator[NDArray[np.uint32]]:
+        """Yield the counts of the letters after contexts, (n, 4) for each order; 0 where a context is shorter.
 
         Parameters
         ----------
@@ -129,7 +129,7 @@ class Counts:
             yield from positions(*self._source, self._size, reverse)
 
     def _direct(self) -> dict[int, NDArray[np.uint32]]:
-        """Tables of all orders up to the longest direct one, from one pass: each sums the next one's rows."""
+        """Return the tables of the direct orders, from one pass: each sums the rows of the next order's."""
         top = max((order for order in self.orders if order <= DIRECT), default=-1)
         if top < 0:
             return {}
@@ -137,7 +137,7 @@ class Counts:
         for context, depth, digit, _ in self._stream():
             cell = (context << np.uint32(2)) | digit
             shallow = np.flatnonzero(depth < top)
-            # A base near an edge is counted at its own depth, and reaches the lower orders from there.
+            # a base near an edge is counted at its own depth, and reaches the lower orders from there
             for order in np.unique(depth[shallow]).tolist():
                 at = shallow[depth[shallow] == order]
                 _tally(flat[order], cell[at] & np.uint32(4 ** (order + 1) - 1))
@@ -151,25 +151,25 @@ class Counts:
         self, context: NDArray[np.uint32], depth: NDArray[np.uint8], orders: list[int]
     ) -> Iterator[NDArray[np.uint32]]:
         asked = [_Asked(context, depth, order) for order in orders]
-        # Every long context ends in one of these: a look at 4 million flags turns most counted bases away.
+        # every long context ends in one of these: 4 million flags rule out most counted bases at once
         sieve = np.zeros(4**_SIEVE, dtype=np.bool_)
         sieve[context[depth >= _SIEVE] & np.uint32(4**_SIEVE - 1)] = True
-        waiting: list[tuple[NDArray[np.uint32], NDArray[np.uint8], NDArray[np.uint8]]] = []
+        pending: list[tuple[NDArray[np.uint32], NDArray[np.uint8], NDArray[np.uint8]]] = []
         for position in self._stream():
             keep = np.flatnonzero(sieve[position.context & np.uint32(4**_SIEVE - 1)])
-            waiting.append((position.context[keep], position.depth[keep], position.digit[keep]))
-            if sum(len(part[0]) for part in waiting) >= self._size // 4:
-                _settle(asked, waiting)
-                waiting = []
-        if waiting:
-            _settle(asked, waiting)
-        del sieve, waiting
+            pending.append((position.context[keep], position.depth[keep], position.digit[keep]))
+            if sum(len(part[0]) for part in pending) >= self._size // 4:
+                _count(asked, pending)
+                pending = []
+        if pending:
+            _count(asked, pending)
+        del sieve, pending
         for one in asked:
             yield one.answer()
 
 
 class _Asked:
-    """The different contexts of one order in a chunk of questions, and the counts found for them."""
+    """The distinct contexts of one order that are asked for, and the counts found for them."""
 
     def __init__(self, context: NDArray[np.uint32], depth: NDArray[np.uint8], order: int) -> None:
         self.order = order
@@ -184,10 +184,9 @@ class _Asked:
         return out
 
 
-def _settle(
-    asked: list[_Asked], waiting: list[tuple[NDArray[np.uint32], NDArray[np.uint8], NDArray[np.uint8]]]
-) -> None:
-    context, depth, digit = (np.concatenate(part) for part in zip(*waiting, strict=True))
+def _count(asked: list[_Asked], pending: list[tuple[NDArray[np.uint32], NDArray[np.uint8], NDArray[np.uint8]]]) -> None:
+    """Add bases (context, depth, digit) to the counts of each order."""
+    context, depth, digit = (np.concatenate(part) for part in zip(*pending, strict=True))
     for one in asked:
         key = context & one.mask
         row = np.searchsorted(one.keys, key)
@@ -195,7 +194,7 @@ def _settle(
         found[found] = one.keys[row[found]] == key[found]
         found &= depth >= one.order
         _tally(one.counts, row[found].astype(np.uint32) * np.uint32(4) + digit[found])
-        # What is unknown at one order is unknown at every longer one.
+        # a context that nobody asked for has no longer one that somebody did
         context, depth, digit = context[found], depth[found], digit[found]
 
 

@@ -1,8 +1,8 @@
-"""Letters of a genome in blocks, and the numbers of their k-mers.
+"""Blocks of a genome's letters, and the numbers of their k-mers.
 
-The one place that walks over intervals block by block, so that whatever counts k-mers needs the same few megabytes for
-every genome. Letters are A=1 C=2 T=3 G=4 and 0 = unknown; a letter's *digit* is its id less one, so that the complement
-of a digit is ``digit ^ 2`` and a k-mer is a number in base 4, first base most significant.
+Whatever counts k-mers reads intervals block by block, and so needs the same few megabytes for every genome. Letters are
+A=1 C=2 T=3 G=4 and 0 = unknown; a letter's *digit* is its id less one, so that the complement of a digit is
+``digit ^ 2`` and a k-mer is a number in base 4, first base most significant.
 """
 
 from collections.abc import Iterator
@@ -12,10 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 BLOCK = 1 << 18
-"""Positions in a block, unless told otherwise."""
+"""Positions in a block, by default."""
 
 LEAD, EDGE = -1, -2
-"""Owners of letters that are not a block's own: repeated context, and the separator before a stretch's first letter."""
+"""Owners of letters that are not a block's own: repeated context, and the separator before a segment's first letter."""
 
 _COMPLEMENT = np.array([0, 3, 4, 1, 2], dtype=np.uint8)
 
@@ -23,12 +23,12 @@ Unsigned = TypeVar("Unsigned", np.uint32, np.uint64)
 
 
 class Block(NamedTuple):
-    """Letters of one or more stretches, each behind a separator (letter 0) and up to `overlap` letters of context.
+    """Letters of one or more segments, each after a separator (letter 0) and up to `overlap` letters of context.
 
     Attributes
     ----------
     letters : ndarray of uint8, shape (n,)
-        Ids 0-4, read along the strand asked for.
+        Ids 0-4, along the strand that is read.
     owner : ndarray of int32, shape (n,)
         Row of the interval that the letter belongs to; LEAD for repeated context, EDGE for a separator. So the letter
         after an EDGE is an interval's first.
@@ -45,7 +45,7 @@ def blocks(
     overlap: int = 16,
     reverse: bool = False,
 ) -> Iterator[Block]:
-    """Walk over intervals in blocks; every letter of every interval is a block's own exactly once.
+    """Yield the letters of intervals in blocks; each letter of each interval is a block's own exactly once.
 
     Parameters
     ----------
@@ -56,13 +56,9 @@ def blocks(
     size : int
         Own letters in a block, at most.
     overlap : int
-        Letters of the same interval repeated before a stretch that does not open it; at least 1.
+        Letters of the same interval repeated before a segment that does not open it; at least 1.
     reverse : bool
         Read each interval's reverse complement instead.
-
-    Yields
-    ------
-    Block
     """
     letters: list[NDArray[np.uint8]] = []
     owners: list[int] = []
@@ -79,8 +75,8 @@ def blocks(
             lead = min(overlap, done)
             first, last = done - lead, done + own
             low, high = (end - last, end - first) if reverse else (start + first, start + last)
-            stretch = _COMPLEMENT[codes[low:high]][::-1] if reverse else codes[low:high]
-            letters += [np.zeros(1, dtype=np.uint8), stretch]
+            segment = _COMPLEMENT[codes[low:high]][::-1] if reverse else codes[low:high]
+            letters += [np.zeros(1, dtype=np.uint8), segment]
             owners += [EDGE, LEAD, row]
             lengths += [1, lead, own]
             done += own
@@ -93,7 +89,7 @@ def blocks(
 
 
 def known_runs(letters: NDArray[np.uint8]) -> NDArray[np.int32]:
-    """Number of known letters in a row that end at each position, the position itself included; shape (n,), bases."""
+    """Return the number of known letters in a row up to and including each position; shape (n,), bases."""
     places = np.arange(1, len(letters) + 1, dtype=np.int32)
     last_unknown = np.where(letters == 0, places, np.int32(0))
     np.maximum.accumulate(last_unknown, out=last_unknown)
@@ -101,7 +97,7 @@ def known_runs(letters: NDArray[np.uint8]) -> NDArray[np.int32]:
 
 
 def rolling(letters: NDArray[np.uint8], k: int, dtype: type[Unsigned]) -> NDArray[Unsigned]:
-    """Number of the k-mer that starts at each position.
+    """Return the number of the k-mer that starts at each position.
 
     Unknown letters count as an arbitrary digit: see `known_runs` for which k-mers are whole.
 
@@ -122,7 +118,7 @@ def rolling(letters: NDArray[np.uint8], k: int, dtype: type[Unsigned]) -> NDArra
 
 
 def rolling_canonical(letters: NDArray[np.uint8], k: int) -> NDArray[np.uint64]:
-    """As `rolling`, the smaller of the numbers of the k-mer and of its reverse complement, k at most 31."""
+    """Return, as `rolling` does, the smaller number of each k-mer and its reverse complement; k at most 31."""
     digits = _digits(letters)
     forward = _joined(digits, k, np.uint64, first_high=True)
     backward = _joined(digits ^ np.uint8(2), k, np.uint64, first_high=False)
@@ -134,7 +130,7 @@ def _digits(letters: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _joined(digits: NDArray[np.uint8], k: int, dtype: type[Unsigned], first_high: bool) -> NDArray[Unsigned]:
-    """Join neighbours into words of 1, 2, 4 ... digits and those into k: about log2(k) passes instead of k."""
+    """Join neighbours into groups of 1, 2, 4 ... digits and those into k: about log2(k) passes instead of k."""
     count = max(0, len(digits) - k + 1)
     power = digits.astype(dtype)
     width, done = 1, 0
@@ -159,7 +155,7 @@ def _joined(digits: NDArray[np.uint8], k: int, dtype: type[Unsigned], first_high
 
 
 def spread(intervals: NDArray[np.int64], most: int, piece: int = 4096) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Evenly spread pieces of intervals, `most` bases in all; the intervals themselves where they hold no more.
+    """Return evenly spread pieces of intervals, `most` bases in all; the intervals themselves if they hold no more.
 
     Parameters
     ----------
@@ -181,7 +177,7 @@ def spread(intervals: NDArray[np.int64], most: int, piece: int = 4096) -> tuple[
     total = int(lengths.sum())
     if total <= most:
         return intervals, np.arange(len(intervals))
-    # Lay the intervals end to end, cut pieces out of that line, and cut those again where two intervals meet.
+    # lay the intervals end to end, cut pieces out of that line, and cut those again where two intervals meet
     ends = np.cumsum(lengths)
     begins = ends - lengths
     piece = max(1, min(piece, most))

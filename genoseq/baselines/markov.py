@@ -1,9 +1,7 @@
-"""What counting alone predicts: the baselines that a network has to beat.
+"""Order-k Markov models and the interpolated Markov model.
 
-`fit_markov` chooses the best order-k Markov model, `fit_all_orders` returns one of every order, `fit_interpolated` an
-interpolated Markov model of all orders up to 16 on both strands. They learn from the training part and choose their
-settings on the validation part. A fitted model holds a reference to the genome it learnt from and counts again when it
-is asked: it is small, and asking takes the same memory whatever the genome.
+They learn from the training part and choose their settings on the validation part. A fitted model refers to the genome
+it learnt from and counts again when it predicts: it is small, and predicts in the same memory whatever the genome.
 """
 
 from collections.abc import Sequence
@@ -13,20 +11,18 @@ from numpy.typing import NDArray
 
 from genoseq.baselines.counts import Counts, Positions, positions
 from genoseq.baselines.kmers import BLOCK, spread
-from genoseq.baselines.scoring import CountModel, Score
+from genoseq.baselines.scoring import CountModel
 from genoseq.errors import UserError
 
-__all__ = ["InterpolatedMarkov", "MarkovModel", "Score", "fit_all_orders", "fit_interpolated", "fit_markov"]
-
 CHOOSE_ON = 1 << 17
-"""Bases of the validation part that parameters are chosen on, at most."""
+"""Bases of the validation part that settings are chosen on, at most."""
 
 _SMOOTHINGS = 2.0 ** np.arange(-6, 7)
 _STRENGTHS = 4.0 ** np.arange(-2, 10)
 
 
 class MarkovModel(CountModel):
-    """Order-k counts of the given strand with additive smoothing.
+    """Order-k Markov model of the given strand, with additive smoothing.
 
     p(x | c) = (n(c, x) + a) / (n(c) + 4 a) for the k bases c before x (Lidstone's rule); a base with fewer than k known
     bases before it is predicted from the order-0 counts.
@@ -49,7 +45,7 @@ class MarkovModel(CountModel):
         return Counts(self._codes, self._train, sorted({0, self.order}), both_strands=False, size=self._block)
 
     def _probabilities(self, counts: Counts, asked: Positions) -> NDArray[np.float32]:
-        shortest, *longer = counts.of(asked.context, asked.depth)
+        shortest, *longer = counts.after(asked.context, asked.depth)
         number = np.where(asked.depth[:, None] < self.order, shortest, longer[-1]) if longer else shortest
         smoothed = number + np.float32(self.smoothing)
         probabilities: NDArray[np.float32] = (smoothed / smoothed.sum(axis=1, keepdims=True)).astype(np.float32)
@@ -57,7 +53,7 @@ class MarkovModel(CountModel):
 
 
 class InterpolatedMarkov(CountModel):
-    """Backoff blend of all orders up to a highest, from the counts of both strands.
+    """Interpolated Markov model: all orders up to a highest, from the counts of both strands.
 
     p_d(x | c) = (n_d(c, x) + s_d p_{d-1}(x | c')) / (n_d(c) + s_d), where c' is c without its first base and
     p_{-1} = 1/4: the predictive rule of a hierarchical Dirichlet language model (MacKay and Peto, Natural Language
@@ -80,7 +76,7 @@ class InterpolatedMarkov(CountModel):
 
     def _probabilities(self, counts: Counts, asked: Positions) -> NDArray[np.float32]:
         probabilities = np.full((len(asked.digit), 4), 0.25, dtype=np.float32)
-        for strength, number in zip(self.strengths, counts.of(asked.context, asked.depth), strict=True):
+        for strength, number in zip(self.strengths, counts.after(asked.context, asked.depth), strict=True):
             total = number.sum(axis=1, dtype=np.float32, keepdims=True)
             probabilities *= strength
             probabilities += number
@@ -95,7 +91,7 @@ def fit_markov(
     max_order: int = 12,
     block: int = BLOCK,
 ) -> MarkovModel:
-    """Learn the table of the order and smoothing that give the validation part the fewest bits.
+    """Return the Markov model of the order and smoothing that give the validation part the fewest bits.
 
     Parameters
     ----------
@@ -119,13 +115,7 @@ def fit_all_orders(
     max_order: int = 16,
     block: int = BLOCK,
 ) -> list[MarkovModel]:
-    """Learn the table of every order from 0, each with the smoothing that gives the validation part the fewest bits.
-
-    Parameters
-    ----------
-    codes, train, val, max_order, block
-        As in `fit_markov`.
-    """
+    """Return the Markov model of each order from 0, with its best smoothing; parameters as in `fit_markov`."""
     smoothed = _smoothed(codes, train, val, max_order, block)
     return [MarkovModel(codes, train, order, smoothing, block) for _, order, smoothing in smoothed]
 
@@ -150,40 +140,35 @@ def fit_interpolated(
     max_order: int = 16,
     block: int = BLOCK,
 ) -> InterpolatedMarkov:
-    """Learn the blend of the strengths that give the validation part the fewest bits, by search one order at a time.
+    """Return the interpolated Markov model of the strengths that give the validation part the fewest bits.
 
-    Parameters
-    ----------
-    codes, train, val, block
-        As in `fit_markov`.
-    max_order : int
-        Highest order blended, at most 16.
+    The strengths are searched one order at a time, in three passes; parameters as in `fit_markov`.
     """
     hit, total, _ = _seen(Counts(codes, train, range(max_order + 1), True, block), codes, train, val)
     strengths = np.full(max_order + 1, _STRENGTHS[-1], dtype=np.float32)
     for factors in (_STRENGTHS, _STRENGTHS, None):
         below = np.full(hit.shape[1], 0.25, dtype=np.float32)
         for order in range(max_order + 1):
-            # Where the context was never seen its strength does not matter.
+            # where the context was never seen its strength does not matter
             seen = np.flatnonzero(total[order])
             choices = strengths[order] * np.array([0.5, 1.0, 2.0]) if factors is None else factors
             part_hit, part_total, part_below = hit[order:, seen], total[order:, seen], below[seen]
             costs = [
-                _bits(_chain(part_hit, part_total, [choice, *strengths[order + 1 :]], part_below))
+                _bits(_interpolate(part_hit, part_total, [choice, *strengths[order + 1 :]], part_below))
                 for choice in choices.tolist()
             ]
             strengths[order] = choices[int(np.argmin(costs))] if len(seen) else strengths[order]
-            below = _chain(hit[order : order + 1], total[order : order + 1], strengths[order : order + 1], below)
+            below = _interpolate(hit[order : order + 1], total[order : order + 1], strengths[order : order + 1], below)
     return InterpolatedMarkov(codes, train, strengths, block)
 
 
-def _chain(
+def _interpolate(
     hit: NDArray[np.float32],
     total: NDArray[np.float32],
     strengths: Sequence[float] | NDArray[np.float32],
     below: NDArray[np.float32],
 ) -> NDArray[np.float32]:
-    """Probabilities of the bases that are there, from those of the next shorter context upwards."""
+    """Return the probabilities of the bases that are there, from those of the next shorter context upwards."""
     for some, all_, strength in zip(hit, total, strengths, strict=True):
         below = (some + np.float32(strength) * below) / (all_ + np.float32(strength))
     return below
@@ -196,19 +181,19 @@ def _bits(probabilities: NDArray[np.float32]) -> float:
 def _seen(
     counts: Counts, codes: NDArray[np.uint8], train: NDArray[np.int64], val: NDArray[np.int64]
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint8]]:
-    """For the bases to choose on: counts of the base that is there and of all four, both (orders, n), and depths."""
+    """Return, for the bases to choose on, counts of the base that is there and of all four, (orders, n), and depths."""
     train, val = (np.asarray(part, dtype=np.int64).reshape(-1, 2) for part in (train, val))
     asked = next(positions(codes, spread(val, CHOOSE_ON)[0], CHOOSE_ON, skip_first=True), None)
     bases = 0 if asked is None else len(asked.digit)
     if asked is None or not bases or not np.diff(train).sum():
         raise UserError(
-            f"The count baselines need bases to learn from and to choose on, but the train part holds "
-            f"{int(np.diff(train).sum())} bases and the validation part {bases} that can be predicted: "
-            "use a longer genome or give the smaller part a larger share of it."
+            f"the baselines need bases to learn from and to choose on, but the training part has "
+            f"{int(np.diff(train).sum())} and the validation part {bases} that can be predicted; "
+            "give a longer genome, a larger share to the smaller part, or baseline=false"
         )
     hit, total = np.empty((2, len(counts.orders), bases), dtype=np.float32)
     there = asked.digit[:, None].astype(np.intp)
-    for row, number in enumerate(counts.of(asked.context, asked.depth)):
+    for row, number in enumerate(counts.after(asked.context, asked.depth)):
         hit[row] = np.take_along_axis(number, there, axis=1)[:, 0]
         number.sum(axis=1, dtype=np.float32, out=total[row])
     return hit, total, asked.depth

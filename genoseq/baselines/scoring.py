@@ -1,9 +1,9 @@
-"""Scores of predicted bases, and how a model of counts earns them in memory that hardly grows with the genome."""
+"""Count models and their scores, in memory that hardly grows with the genome."""
 
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from itertools import chain, islice, repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,19 +14,19 @@ from genoseq.baselines.kmers import spread
 log = logging.getLogger(__name__)
 
 CHUNK = 1 << 17
-"""Bases predicted in one pass over the train part, at least."""
+"""Bases predicted in one pass over the training part, at least."""
 PASSES = 32
 """Such passes, at most: beyond CHUNK * PASSES bases the chunks grow instead."""
 MOST = 20_000_000
 """Bases scored, at most, unless told otherwise."""
 
 Weight = Callable[[int, int], NDArray[np.int64]]
-"""From a stretch of bases, start and end, to how often each of them counts."""
+"""From the start and end of a range of bases to how often each of them counts."""
 
 
 @dataclass(frozen=True)
 class Score:
-    """How well some bases were predicted; scores add up.
+    """Score of predicted bases; scores add up.
 
     Attributes
     ----------
@@ -61,31 +61,13 @@ class Score:
         return Score(self.bases + other.bases, self.correct + other.correct, self.bits + other.bits)
 
 
-class Prediction(NamedTuple):
-    """Predicted bases.
-
-    Attributes
-    ----------
-    probabilities : ndarray of float32, shape (n, 4)
-        Of the letters A, C, T, G.
-    digit : ndarray of uint8, shape (n,)
-        The base that is there, 0-3.
-    owner : ndarray of int32, shape (n,)
-        Row of its interval.
-    """
-
-    probabilities: NDArray[np.float32]
-    digit: NDArray[np.uint8]
-    owner: NDArray[np.int32]
-
-
 class CountModel:
-    """What the models of counts share: the part they learnt from, and scoring.
+    """Base class of the count models: the part they learnt from, and scoring.
 
     Parameters
     ----------
     codes : ndarray of uint8, shape (n_bases,)
-        Letter ids of the genome learnt from; kept by reference.
+        Letter ids of the training genome; kept by reference.
     train : ndarray of int64, shape (n, 2)
         Half-open, in bases.
     block : int
@@ -103,10 +85,8 @@ class CountModel:
 
     def predict(
         self, codes: NDArray[np.uint8], intervals: NDArray[np.int64], chunk: int | None = None
-    ) -> Iterator[Prediction]:
-        """Predict the bases of intervals, some at a time.
-
-        An interval's first base is left out, as a neural model cannot predict it, and so are unknown letters.
+    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.int32]]]:
+        """Predict the bases of intervals, some at a time; unknown letters and each interval's first base are left out.
 
         Parameters
         ----------
@@ -116,13 +96,22 @@ class CountModel:
             Half-open, in bases. A context never leaves its interval.
         chunk : int, optional
             Bases at a time.
+
+        Yields
+        ------
+        probabilities : ndarray of float32, shape (n, 4)
+            Of the letters A, C, T, G.
+        digit : ndarray of uint8, shape (n,)
+            The base that is there, 0-3.
+        owner : ndarray of int32, shape (n,)
+            Row of its interval.
         """
         intervals = np.asarray(intervals, dtype=np.int64).reshape(-1, 2)
         if chunk is None:
             chunk = max(CHUNK, -int(np.diff(intervals).sum()) // -PASSES)
         counts = self._counts()
         for asked in positions(codes, intervals, chunk, skip_first=True):
-            yield Prediction(self._probabilities(counts, asked), asked.digit, asked.owner)
+            yield self._probabilities(counts, asked), asked.digit, asked.owner
 
     def score_each(
         self,
@@ -141,7 +130,7 @@ class CountModel:
         max_bases : int
             Where the intervals hold more bases, evenly spread pieces of this many bases in all are scored.
         weight : callable, optional
-            How often each base of a stretch inside an interval counts; once if left out.
+            How often each base counts; once if left out.
 
         Returns
         -------
@@ -152,12 +141,12 @@ class CountModel:
         pieces, row = spread(intervals, max_bases)
         total, taken = int(np.diff(intervals).sum()), int(np.diff(pieces).sum())
         if taken < total:
-            log.warning("Scoring %d evenly spread bases of %d by counts.", taken, total)
+            log.warning("The count models are scored on %d evenly spread bases of %d.", taken, total)
         bases, correct, bits = np.zeros((3, len(intervals)))
-        times = _Weights(codes, pieces, weight) if weight else None
+        weights = _weights(codes, pieces, weight) if weight else repeat(1)
         for probabilities, digit, owner in self.predict(codes, pieces, chunk):
             interval = row[owner]
-            each = times.take(len(digit)) if times else np.ones(len(digit), dtype=np.int64)
+            each = np.fromiter(islice(weights, len(digit)), np.int64, len(digit))
             chosen = np.take_along_axis(probabilities, digit[:, None].astype(np.intp), axis=1)[:, 0]
             length = -np.log2(chosen, dtype=np.float64)
             bases += np.bincount(interval, each, len(intervals))
@@ -177,26 +166,8 @@ class CountModel:
         return sum(self.score_each(codes, intervals, max_bases, chunk, weight), Score())
 
 
-class _Weights:
-    """How often each predicted base counts, in the order in which `CountModel.predict` comes to them."""
-
-    def __init__(self, codes: NDArray[np.uint8], pieces: NDArray[np.int64], weight: Weight) -> None:
-        self._stretches = self._walk(codes, pieces, weight)
-        self._held = np.zeros(0, dtype=np.int64)
-
-    @staticmethod
-    def _walk(codes: NDArray[np.uint8], pieces: NDArray[np.int64], weight: Weight) -> Iterator[NDArray[np.int64]]:
-        for start, end in pieces.tolist():
-            for low in range(start + 1, end, CHUNK):  # a piece's first base is not predicted
-                high = min(low + CHUNK, end)
-                yield weight(low, high)[codes[low:high] != 0]
-
-    def take(self, count: int) -> NDArray[np.int64]:
-        """Return the next `count`."""
-        found, have = [self._held], len(self._held)
-        while have < count:
-            found.append(next(self._stretches))
-            have += len(found[-1])
-        joined = np.concatenate(found)
-        self._held = joined[count:]
-        return joined[:count]
+def _weights(codes: NDArray[np.uint8], pieces: NDArray[np.int64], weight: Weight) -> Iterator[int]:
+    """Yield how often each base that `CountModel.predict` predicts counts, in its order."""
+    # a piece's first base is not predicted
+    ranges = ((a, min(a + CHUNK, end)) for start, end in pieces.tolist() for a in range(start + 1, end, CHUNK))
+    return chain.from_iterable(weight(a, b)[codes[a:b] != 0].tolist() for a, b in ranges)

@@ -1,4 +1,4 @@
-"""Tables and blends of counts against plain dictionaries."""
+"""Count models against plain dictionaries."""
 
 import gzip
 import math
@@ -15,11 +15,11 @@ from genoseq.baselines.counts import DIRECT, LONGEST, Counts, positions
 from genoseq.baselines.markov import (
     InterpolatedMarkov,
     MarkovModel,
-    Score,
     fit_all_orders,
     fit_interpolated,
     fit_markov,
 )
+from genoseq.baselines.scoring import Score
 from genoseq.errors import UserError
 
 COMPLEMENT = {0: 0, 1: 3, 3: 1, 2: 4, 4: 2}
@@ -95,7 +95,7 @@ def test_counts_are_those_of_a_dictionary(genome, both, block, chunk):
     cases = [case for interval in asked(codes, query) for case in interval]
     counts = Counts(codes, train, range(LONGEST + 1), both, block)
     got = [
-        (position.digit, np.stack(list(counts.of(position.context, position.depth)), axis=1))
+        (position.digit, np.stack(list(counts.after(position.context, position.depth)), axis=1))
         for position in positions(codes, query, chunk, skip_first=True)
     ]
     assert [d + 1 for digit, _ in got for d in digit.tolist()] == [letter for _, letter in cases]
@@ -107,7 +107,7 @@ def test_counts_are_those_of_a_dictionary(genome, both, block, chunk):
 @pytest.mark.parametrize("order", [0, 3, DIRECT, DIRECT + 2])
 @settings(deadline=None, max_examples=25)
 @given(genome=genomes(), block=sizes, chunk=sizes)
-def test_table_is_the_smoothed_counts_of_the_given_strand(order, genome, block, chunk):
+def test_markov_model_is_the_smoothed_counts_of_the_given_strand(order, genome, block, chunk):
     codes, train, query = genome
     found = counted(codes, train, both=False)
 
@@ -115,16 +115,16 @@ def test_table_is_the_smoothed_counts_of_the_given_strand(order, genome, block, 
         number = row(found, context, order if len(context) >= order else 0)
         return [(n + 0.25) / (sum(number) + 1.0) for n in number]
 
-    table = MarkovModel(codes, train, order, 0.25, block)
+    markov = MarkovModel(codes, train, order, 0.25, block)
     expected = [expected_score(cases, probability) for cases in asked(codes, query)]
-    for score, other in zip(table.score_each(codes, query, chunk=chunk), expected, strict=True):
+    for score, other in zip(markov.score_each(codes, query, chunk=chunk), expected, strict=True):
         same(score, other)
-    same(table.score(codes, query, chunk=chunk), sum(expected, Score()))
+    same(markov.score(codes, query, chunk=chunk), sum(expected, Score()))
 
 
 @settings(deadline=None, max_examples=40)
 @given(genomes(), sizes, sizes)
-def test_blend_is_the_recursion_over_both_strands(genome, block, chunk):
+def test_imm_is_the_recursion_over_both_strands(genome, block, chunk):
     codes, train, query = genome
     found = counted(codes, train, both=True)
     strengths = np.linspace(0.5, 9.0, LONGEST + 1, dtype=np.float32)
@@ -137,178 +137,103 @@ def test_blend_is_the_recursion_over_both_strands(genome, block, chunk):
             p = [(n + s * q) / (sum(number) + s) for n, q in zip(number, p, strict=True)]
         return p
 
-    blend = InterpolatedMarkov(codes, train, strengths, block)
+    imm = InterpolatedMarkov(codes, train, strengths, block)
     cases = [case for interval in asked(codes, query) for case in interval]
-    predictions = list(blend.predict(codes, query, chunk))
-    got = [p for prediction in predictions for p in prediction.probabilities.tolist()]
+    got = [p for probabilities, _, _ in imm.predict(codes, query, chunk) for p in probabilities.tolist()]
     for (context, _), p in zip(cases, got, strict=True):
         assert p == pytest.approx(probability(context), rel=1e-4)
         assert sum(p) == pytest.approx(1.0, abs=1e-5)
     bits = -sum(math.log2(probability(context)[letter - 1]) for context, letter in cases)
-    assert blend.score(codes, query, chunk=chunk).bits == pytest.approx(bits, rel=1e-4, abs=1e-4)
+    assert imm.score(codes, query, chunk=chunk).bits == pytest.approx(bits, rel=1e-4, abs=1e-4)
 
 
-def test_table_probabilities_sum_to_one():
-    codes = random_codes(3000, unknown=0.02)
-    table = MarkovModel(codes, np.array([[0, 2000]]), 4, 0.015625)
-    for prediction in table.predict(codes, np.array([[1500, 3000]]), chunk=64):
-        assert (prediction.probabilities > 0).all()
-        np.testing.assert_allclose(prediction.probabilities.sum(axis=1), 1.0, atol=1e-5)
-
-
-def random_codes(n, seed=0, unknown=0.0):
-    rng = np.random.default_rng(seed)
-    codes = rng.integers(1, 5, n).astype(np.uint8)
-    codes[rng.random(n) < unknown] = 0
-    return codes
-
-
-def chain_of_order_two(n):
-    """Letters that follow the two before them nine times in ten."""
-    rng = np.random.default_rng(1)
-    follow = rng.permutation(np.arange(16) % 4)
-    digits = rng.integers(0, 4, n)
-    for i in np.flatnonzero(rng.random(n) < 0.9):
-        if i >= 2:
-            digits[i] = follow[4 * digits[i - 2] + digits[i - 1]]
-    return (digits + 1).astype(np.uint8)
+def random_codes(n, seed=0):
+    return np.random.default_rng(seed).integers(1, 5, n).astype(np.uint8)
 
 
 PARTS = np.array([[0, 12000]]), np.array([[12000, 16000]]), np.array([[16000, 20000]])
 
 
-def test_fitting_finds_the_order_and_comes_near_to_the_true_entropy():
-    codes = chain_of_order_two(20000)
-    train, val, test = PARTS
-    table, blend = fit_markov(codes, train, val), fit_interpolated(codes, train, val)
-    p = 0.925, 0.025, 0.025, 0.025
-    entropy = -sum(x * math.log2(x) for x in p)
-    assert table.order == 2
-    score = table.score(codes, test)
+@pytest.fixture(scope="module")
+def chain():
+    """Letters that follow the two before them nine times in ten."""
+    rng = np.random.default_rng(1)
+    follow = rng.permutation(np.arange(16) % 4)
+    digits = rng.integers(0, 4, 20000)
+    for i in np.flatnonzero(rng.random(20000) < 0.9):
+        if i >= 2:
+            digits[i] = follow[4 * digits[i - 2] + digits[i - 1]]
+    return (digits + 1).astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def fitted(chain):
+    return fit_markov(chain, *PARTS[:2]), fit_interpolated(chain, *PARTS[:2])
+
+
+def test_fitting_finds_the_order_and_comes_near_to_the_true_entropy(chain, fitted):
+    markov, imm = fitted
+    entropy = -sum(x * math.log2(x) for x in (0.925, 0.025, 0.025, 0.025))
+    assert markov.order == 2
+    score = markov.score(chain, PARTS[2])
     assert score.accuracy == pytest.approx(0.925, abs=0.015)
     assert score.bits_per_base == pytest.approx(entropy, abs=0.06)
-    assert len(blend.strengths) == 17
-    # The other strand of this made-up sequence follows another law, which costs the blend a little.
-    assert entropy < blend.score(codes, test).bits_per_base < 0.65
+    assert len(imm.strengths) == 17
+    # the other strand of this made-up sequence follows another law, which costs the interpolated model a little
+    assert entropy < imm.score(chain, PARTS[2]).bits_per_base < 0.65
+    assert markov.score(random_codes(5000, seed=7), np.array([[0, 5000]])).bits_per_base > 2.5  # another genome
 
 
-def test_nothing_is_found_in_random_letters():
+def test_models_of_every_order_hold_the_best_one(chain, fitted):
+    train, val, test = PARTS
+    models = fit_all_orders(chain, train, val)
+    assert [model.order for model in models] == list(range(17))
+    best = fitted[0]
+    assert models[best.order].smoothing == best.smoothing
+    assert best.order == min(models, key=lambda model: model.score(chain, val).bits).order
+    assert models[2].score(chain, test).accuracy > 0.9 > 0.5 > models[1].score(chain, test).accuracy
+
+
+def test_fits_are_the_same_whatever_the_block(chain, fitted):
+    markov, imm = (fit(chain, *PARTS[:2], block=777) for fit in (fit_markov, fit_interpolated))
+    assert (markov.order, markov.smoothing) == (fitted[0].order, fitted[0].smoothing)
+    assert imm.strengths.tolist() == fitted[1].strengths.tolist()
+
+
+def test_nothing_is_found_in_random_letters_but_a_reverse_complement_by_the_interpolated_model():
     codes = random_codes(20000)
     train, val, test = PARTS
-    for fitted in (fit_markov(codes, train, val), fit_interpolated(codes, train, val)):
-        score = fitted.score(codes, test)
+    for fit in (fit_markov, fit_interpolated):
+        score = fit(codes, train, val).score(codes, test)
         assert score.bits_per_base == pytest.approx(2.0, abs=0.01)
         assert score.accuracy == pytest.approx(0.25, abs=0.03)
-
-
-def test_blend_finds_a_copy_and_a_reverse_complement_that_the_table_misses():
-    codes = random_codes(20000)
     back = np.array([COMPLEMENT[x] for x in range(5)], dtype=np.uint8)
     for part in (slice(12000, 16000), slice(16000, 20000)):
         codes[part] = back[codes[4000:8000][::-1]]
-    train, val, test = PARTS
-    table, blend = fit_markov(codes, train, val), fit_interpolated(codes, train, val)
-    assert table.score(codes, test).accuracy < 0.3
-    assert blend.score(codes, test).accuracy > 0.97
-    assert blend.score(codes, test).bits_per_base < 0.2
-
-
-def test_a_fitted_model_scores_another_genome():
-    train, val, _ = PARTS
-    table = fit_markov(chain_of_order_two(20000), train, val)
-    assert table.score(random_codes(5000, seed=7), np.array([[0, 5000]])).bits_per_base > 2.5
-    assert table.score(chain_of_order_two(20000)[16000:], np.array([[0, 4000]])).bits_per_base < 0.7
+    markov, imm = (fit(codes, train, val).score(codes, test) for fit in (fit_markov, fit_interpolated))
+    assert markov.accuracy < 0.3
+    assert imm.accuracy > 0.97 and imm.bits_per_base < 0.2
 
 
 def test_first_bases_and_unknown_letters_are_not_scored():
     codes = np.array([1, 2, 0, 3, 4, 0, 1], dtype=np.uint8)
-    table = MarkovModel(codes, np.array([[0, 7]]), 1, 1.0)
-    scores = table.score_each(codes, np.array([[0, 3], [3, 6], [6, 7]]))
+    scores = MarkovModel(codes, np.array([[0, 7]]), 1, 1.0).score_each(codes, np.array([[0, 3], [3, 6], [6, 7]]))
     assert [score.bases for score in scores] == [1, 1, 0]
-    assert math.isnan(scores[2].accuracy)
-    assert math.isnan(scores[2].bits_per_base)
+    assert math.isnan(scores[2].accuracy) and math.isnan(scores[2].bits_per_base)
 
 
-def test_large_parts_are_sampled_and_it_is_said(caplog):
-    codes = chain_of_order_two(20000)
+def test_large_parts_are_sampled_with_a_warning(chain, caplog):
     train, _, test = PARTS
-    table = MarkovModel(codes, train, 2, 1.0)
-    everything = table.score(codes, test)
+    markov = MarkovModel(chain, train, 2, 1.0)
+    assert markov.score(chain, test).bases == 3999
     assert not caplog.records
-    assert everything.bases == 3999
-    some = table.score_each(codes, np.array([[16000, 18000], [18000, 20000]]), max_bases=1000)
+    some = markov.score_each(chain, np.array([[16000, 18000], [18000, 20000]]), max_bases=1000)
     assert "1000 evenly spread bases of 4000" in caplog.text
-    # One piece of 1000 bases, less its first base.
+    # one piece of 1000 bases, less its first base
     assert [score.bases for score in some] == [999, 0]
-    # Three pieces of 4096; the middle one is cut in two where the intervals meet. Each loses its first base.
-    some = table.score_each(codes, np.array([[0, 9000], [9000, 20000]]), max_bases=3 * 4096)
+    # three pieces of 4096; the middle one is cut in two where the intervals meet, and each loses its first base
+    some = markov.score_each(chain, np.array([[0, 9000], [9000, 20000]]), max_bases=3 * 4096)
     assert [score.bases for score in some] == [4095 + 2333, 1761 + 4095]
-
-
-def test_scores_add_up():
-    score = Score(4, 1, 8.0) + Score(6, 4, 2.0)
-    assert score == Score(10, 5, 10.0)
-    assert (score.accuracy, score.bits_per_base) == (0.5, 1.0)
-
-
-@pytest.mark.parametrize("fit", [fit_markov, fit_interpolated])
-@pytest.mark.parametrize(("train", "val"), [([[0, 100]], [[100, 101]]), ([[0, 100]], []), ([], [[0, 100]])])
-def test_fitting_without_bases_is_a_users_mistake(fit, train, val):
-    codes = random_codes(200)
-    with pytest.raises(UserError, match="longer genome"):
-        fit(codes, np.array(train, dtype=np.int64).reshape(-1, 2), np.array(val, dtype=np.int64).reshape(-1, 2))
-
-
-def test_fits_are_the_same_every_time_and_whatever_the_block():
-    codes = chain_of_order_two(20000)
-    train, val, _ = PARTS
-    first, second = fit_interpolated(codes, train, val), fit_interpolated(codes, train, val, block=777)
-    assert first.strengths.tolist() == second.strengths.tolist()
-    one, two = fit_markov(codes, train, val), fit_markov(codes, train, val, block=777)
-    assert (one.order, one.smoothing) == (two.order, two.smoothing)
-
-
-@pytest.fixture(scope="module")
-def bundled():
-    if not BUNDLED.exists():
-        pytest.skip("the bundled genome is not there")
-    lookup = np.zeros(256, dtype=np.uint8)
-    lookup[list(b"ACTG")] = 1, 2, 3, 4
-    text = gzip.decompress(BUNDLED.read_bytes()).split(b"\n", 1)[1].replace(b"\n", b"")
-    return lookup[np.frombuffer(text, dtype=np.uint8)]
-
-
-def test_real_genome_beats_chance_in_an_excerpt(bundled):
-    codes = bundled[:200_000]
-    train, val, test = np.array([[0, 140_000]]), np.array([[140_000, 160_000]]), np.array([[160_000, 200_000]])
-    assert len(codes) == 200_000
-    scores = [fit(codes, train, val).score(codes, test) for fit in (fit_markov, fit_interpolated)]
-    for score in scores:
-        assert score.accuracy > 0.37
-        assert score.bits_per_base < 1.91
-    assert scores[1].bits_per_base < scores[0].bits_per_base
-
-
-@pytest.mark.slow
-def test_whole_real_genome_gives_the_known_figures(bundled):
-    n = len(bundled)
-    end, begin = n * 4 // 5, n * 3 // 4
-    train, val, test = np.array([[0, begin]]), np.array([[begin, end]]), np.array([[end, n]])
-    table = fit_markov(bundled, train, val).score(bundled, test)
-    blend = fit_interpolated(bundled, train, val).score(bundled, test)
-    assert (table.accuracy, table.bits_per_base) == (pytest.approx(0.408, abs=0.002), pytest.approx(1.841, abs=0.003))
-    assert (blend.accuracy, blend.bits_per_base) == (pytest.approx(0.426, abs=0.002), pytest.approx(1.806, abs=0.003))
-
-
-def test_tables_of_every_order_hold_the_best_one():
-    codes = chain_of_order_two(20000)
-    train, val, test = PARTS
-    tables = fit_all_orders(codes, train, val)
-    assert [table.order for table in tables] == list(range(17))
-    best = fit_markov(codes, train, val)
-    assert tables[best.order].smoothing == best.smoothing
-    assert best.order == min(tables, key=lambda table: table.score(codes, val).bits).order
-    assert tables[2].score(codes, test).accuracy > 0.9 > 0.5 > tables[1].score(codes, test).accuracy
 
 
 @settings(deadline=None, max_examples=40)
@@ -316,16 +241,31 @@ def test_tables_of_every_order_hold_the_best_one():
 def test_bases_count_as_often_as_their_weight(genome, chunk, seed):
     codes, train, query = genome
     times = np.random.default_rng(seed).integers(0, 4, len(codes))
-    table = MarkovModel(codes, train, 3, 0.5)
+    markov = MarkovModel(codes, train, 3, 0.5)
     bases = correct = bits = 0.0
-    for p, digit, place in zip(
-        [p for part in table.predict(codes, query) for p in part.probabilities.tolist()],
-        [d for part in table.predict(codes, query) for d in part.digit.tolist()],
-        [i for start, end in query.tolist() for i in range(start + 1, end) if codes[i]],
-        strict=True,
-    ):
+    predicted = [(p, d) for ps, ds, _ in markov.predict(codes, query) for p, d in zip(ps, ds.tolist(), strict=True)]
+    places = [i for start, end in query.tolist() for i in range(start + 1, end) if codes[i]]
+    for (p, digit), place in zip(predicted, places, strict=True):
         bases += times[place]
         correct += times[place] * (int(np.argmax(p)) == digit)
         bits -= times[place] * math.log2(p[digit])
-    score = table.score(codes, query, chunk=chunk, weight=lambda start, end: times[start:end])
+    score = markov.score(codes, query, chunk=chunk, weight=lambda start, end: times[start:end])
     same(score, Score(int(bases), int(correct), bits))
+
+
+@pytest.mark.parametrize("fit", [fit_markov, fit_interpolated])
+@pytest.mark.parametrize(("train", "val"), [([[0, 100]], [[100, 101]]), ([[0, 100]], []), ([], [[0, 100]])])
+def test_fitting_without_bases_is_a_users_mistake(fit, train, val):
+    with pytest.raises(UserError, match="longer genome"):
+        fit(random_codes(200), *(np.array(part, dtype=np.int64).reshape(-1, 2) for part in (train, val)))
+
+
+def test_a_real_genome_gives_the_known_metrics():
+    lookup = np.zeros(256, dtype=np.uint8)
+    lookup[list(b"ACTG")] = 1, 2, 3, 4
+    text = gzip.decompress(BUNDLED.read_bytes()).split(b"\n", 1)[1].replace(b"\n", b"")
+    codes, n = lookup[np.frombuffer(text, dtype=np.uint8)], len(text)
+    train, val, test = (np.array([[n * a // 20, n * b // 20]]) for a, b in ((0, 15), (15, 16), (16, 20)))
+    for fit, metrics in ((fit_markov, (0.40831, 1.84141)), (fit_interpolated, (0.42596, 1.80632))):
+        score = fit(codes, train, val).score(codes, test)
+        assert (score.accuracy, score.bits_per_base) == pytest.approx(metrics, abs=6e-6)
