@@ -40,7 +40,7 @@ def main(cfg: DictConfig) -> float:
     per_record = module.test_metrics.by_group()
     if is_main_process():
         if home is None:
-            print(f"The count models and the leakage are left out: {why_not}")
+            print(f"Baselines and leakage are left out: {why_not}")
         result, records = evaluation_result(
             cfg, about, data, home, module.reported["test"], per_record, module.device.type
         )

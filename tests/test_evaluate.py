@@ -4,6 +4,8 @@ import csv
 import math
 import shutil
 from collections.abc import Callable
+from functools import partial
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,7 @@ FILES = Path(__file__).parent / "data" / "files"
 LETTERS = FILES / "hpylori_start.txt"
 PLASMIDS = FILES / "klebsiella_plasmids.fa.gz"
 SMALL = FILES / "klebsiella_pKPHS6.fa"
-FIGURES = ("loss", "accuracy", "bits_per_base", "perplexity")
+METRICS = ("loss", "accuracy", "bits_per_base", "perplexity")
 HERE = ("trainer.accelerator=cpu", "trainer.precision=32-true")
 
 
@@ -32,22 +34,31 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def trained(run_verb: Callable[..., Any], tiny: tuple[str, ...], home: Path) -> Any:
-    """A run on that genome, with dice loaded enough that a state matters."""
-    ran = run_verb(
-        "train", home / "run", *tiny, f"data.genome={home / 'genome.txt'}", "optimizer.lr=0.1", "scheduler=none"
-    )
-    assert ran.code == 0, ran.err
-    return ran
+def train(run_verb: Callable[..., Any], tiny: tuple[str, ...], home: Path) -> Callable[..., Any]:
+    """A function from a name and overrides to a run on that genome, with a learning rate at which a state matters."""
+
+    def run(name: str, *overrides: object) -> Any:
+        config = (f"data.genome={home / 'genome.txt'}", "optimizer.lr=0.1", "scheduler=none")
+        ran = run_verb("train", home / name, *tiny, *config, *overrides)
+        assert ran.code == 0, ran.err
+        return ran
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def trained(train: Callable[..., Any]) -> Any:
+    return train("run", "baseline=true")
 
 
 @pytest.fixture
 def evaluate(run_verb: Callable[..., Any], trained: Any, tmp_path: Path) -> Callable[..., Any]:
     """A function from overrides to an evaluation of that run's best weights."""
+    number = count()
 
     def run(*overrides: object, run: Any = trained, code: int = 0) -> Any:
         ckpt = run.folder / "checkpoints" / "best.ckpt"
-        ran = run_verb("evaluate", tmp_path / "evaluated", f"ckpt={ckpt}", *HERE, *overrides)
+        ran = run_verb("evaluate", tmp_path / f"evaluated{next(number)}", f"ckpt={ckpt}", *HERE, *overrides)
         assert ran.code == code, ran.err
         return ran
 
@@ -68,8 +79,8 @@ def records(ran: Any) -> list[dict[str, str]]:
         return list(csv.DictReader(file))
 
 
-def sums_up(ran: Any) -> None:
-    """Check that the records' figures sum to the totals."""
+def totals(ran: Any) -> dict[str, Any]:
+    """Return an evaluation's result after checking that it is the mean of its records."""
     rows, total = records(ran), ran.json("evaluation.json")
     tokens = [int(row["tokens"]) for row in rows]
     assert sum(tokens) == total["test/tokens"] > 0
@@ -79,175 +90,144 @@ def sums_up(ran: Any) -> None:
     for row in rows:
         assert math.exp(float(row["loss"])) == pytest.approx(float(row["perplexity"]), rel=1e-5)
     assert total["test/perplexity"] == pytest.approx(math.exp(total["test/loss"]), rel=1e-5)
+    return total  # type: ignore[no-any-return]
 
 
-def test_its_own_test_part(evaluate: Callable[..., Any], trained: Any) -> None:
-    ran = evaluate("baseline=false")
-    measured, result = ran.json("evaluation.json"), trained.json()
-    for name in FIGURES:
-        assert measured[f"test/{name}"] == pytest.approx(result[f"test/{name}"], rel=1e-6), name
-    for key in ("leakage/positions", "leakage/shared_kmers", "genome/sha256", "split/leaks", "chance/bits_per_base"):
-        assert measured[key] == result[key], key
-    assert measured["test/part"] == "test part" and measured["test/mode"] == "frozen"
-    assert measured["checkpoint"] == str(trained.folder / "checkpoints" / "best.ckpt")
-    assert measured["checkpoint/genome"] == "genome" and measured["checkpoint/sha256"] == measured["genome/sha256"]
-    assert f"{measured['test/bits_per_base']:.3f}" in ran.out and str(ran.folder) in ran.out
-    sums_up(ran)
-
-
-def test_count_models_beside_it(
-    evaluate: Callable[..., Any], run_verb: Callable[..., Any], tiny: tuple[str, ...], home: Path, tmp_path: Path
+def test_its_own_test_part(
+    evaluate: Callable[..., Any], trained: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    config = [*tiny, f"data.genome={home / 'genome.txt'}", "baseline=true"]
-    run = run_verb("train", tmp_path / "run", *config)
-    measured, result = evaluate(run=run).json("evaluation.json"), run.json()
-    for name in ("baseline", "imm"):
-        for figure in ("accuracy", "bits_per_base"):
-            assert measured[f"{name}/{figure}"] == pytest.approx(result[f"{name}/{figure}"], rel=1e-9)
-    assert measured["baseline/order"] == result["baseline/order"]
+    monkeypatch.chdir(tmp_path)  # a checkpoint has the whole path of its genome
+    ran = evaluate()
+    total, result = totals(ran), trained.json()
+    for name in (f"test/{name}" for name in METRICS):
+        assert total[name] == pytest.approx(result[name], rel=1e-6), name
+    same = ("leakage/", "baseline/", "imm/", "chance/", "genome/", "split/leaks")
+    assert {k: v for k, v in total.items() if k.startswith(same)} == {
+        k: v for k, v in result.items() if k.startswith(same)
+    }
+    assert total["test/part"] == "test part" and total["test/mode"] == "frozen"
+    assert total["checkpoint"] == str(trained.folder / "checkpoints" / "best.ckpt")
+    assert total["checkpoint/genome"] == "genome" and total["checkpoint/sha256"] == total["genome/sha256"]
+    assert f"{total['test/bits_per_base']:.3f}" in ran.out and str(ran.folder) in ran.out
 
 
 def test_another_genome_by_record(evaluate: Callable[..., Any]) -> None:
     ran = evaluate(f"data.genome={PLASMIDS}")
-    sums_up(ran)
-    rows, total = records(ran), ran.json("evaluation.json")
+    rows, total = records(ran), totals(ran)
     assert [row["record"] for row in rows] == ["CP003226.1", "CP003227.1", "CP003228.1"]
     assert sum(int(row["bases"]) for row in rows) == total["genome/bases"] == 8412
-    genome = read_genome([PLASMIDS])
     # every base but each record's first is scored
-    assert [int(row["tokens"]) for row in rows] == [record.length - 1 for record in genome.records]
+    assert [int(row["tokens"]) for row in rows] == [r.length - 1 for r in read_genome([PLASMIDS]).records]
     assert total["test/part"] == "whole genome" and total["genome/name"] == "klebsiella_plasmids"
-    assert total["checkpoint/genome"] == "genome" and total["leakage/positions"] == 0
+    assert total["leakage/positions"] is None and "another sequence" in total["leakage/note"]
+    assert total["leakage/note"] in " ".join(ran.out.split())
     for name in ("baseline", "imm"):
         bits = [float(row[f"{name}/bits_per_base"]) for row in rows]
         assert min(bits) <= total[f"{name}/bits_per_base"] <= max(bits)
-    assert "imm" in ran.out and "CP003227.1" in ran.out
+    assert "interpolated Markov model" in ran.out and "CP003227.1" in ran.out
 
 
-def test_the_genome_it_knows_is_known(evaluate: Callable[..., Any], home: Path, tmp_path: Path) -> None:
+def test_leakage_of_the_training_genome_and_of_the_whole_of_an_excerpt(
+    evaluate: Callable[..., Any], train: Callable[..., Any], trained: Any, tmp_path: Path
+) -> None:
     (same := tmp_path / "same.fa").write_text(">same\n" + LETTERS.read_text())
-    seen = evaluate(f"data.genome={same}", "baseline=false").json("evaluation.json")
-    # 74 % of it is the training part, letter for letter
-    assert seen["leakage/shared_kmers"] > 0.7 and seen["test/part"] == "whole genome"
+    total = totals(evaluate(f"data.genome={same}", "baseline=false"))
+    bed = [line.split("\t") for line in (trained.folder / "split.bed").read_text().splitlines()[1:]]
+    train_bases = sum(int(stop) - int(start) for _, start, stop, part in bed if part == "train")
+    assert total["leakage/positions"] == pytest.approx(train_bases / total["genome/bases"], rel=1e-9)
+    assert total["leakage/shared_kmers"] > 0.7 and total["test/part"] == "whole genome"
+    excerpt = train("excerpt", "data.bases=3000", "data/split=random_windows", "data.eval_windows=64")
+    total = totals(evaluate(f"data.genome={same}", "baseline=false", run=excerpt))
+    # windows at every base: nearly all of the excerpt is in some training window
+    assert total["leakage/positions"] == pytest.approx(3000 / total["genome/bases"], rel=0.01)
 
 
-def test_records_of_a_few_bases(evaluate: Callable[..., Any], tmp_path: Path) -> None:
-    text = (
-        f">one\nA\n>eight\nACGTTGCA\n>unknown\n{'N' * 50}\n>two\nAC\n>last\n{SMALL.read_text().partition(chr(10))[2]}"
+def test_records_of_a_few_bases_and_a_list_of_genomes(evaluate: Callable[..., Any], tmp_path: Path) -> None:
+    letters = SMALL.read_text().partition("\n")[2]
+    (path := tmp_path / "few.fa").write_text(
+        f">one\nA\n>eight\nACGTTGCA\n>unknown\n{'N' * 50}\n>two\nAC\n>last\n{letters}"
     )
-    (path := tmp_path / "few.fa").write_text(text)
-    ran = evaluate(f"data.genome={path}", "baseline=false")
-    rows = {row["record"]: row for row in records(ran)}
-    assert set(rows) == {"eight", "two", "last"}
-    assert (int(rows["eight"]["tokens"]), int(rows["two"]["tokens"])) == (7, 1)
-    assert all(math.isfinite(float(row["loss"])) for row in rows.values())
+    ran = evaluate(f"data.genome=[{path},{LETTERS}]", "baseline=false")
+    totals(ran)
+    tokens = {row["record"]: int(row["tokens"]) for row in records(ran)}
+    assert list(tokens) == ["eight", "two", "last", "hpylori_start"]
+    assert (tokens["eight"], tokens["two"]) == (7, 1)
     assert "1 bases lie in pieces too short" in ran.out
-    sums_up(ran)
-
-
-def test_a_list_of_genomes(evaluate: Callable[..., Any]) -> None:
-    ran = evaluate(f"data.genome=[{SMALL},{LETTERS}]", "baseline=false")
-    sums_up(ran)
-    assert [row["record"] for row in records(ran)] == ["CP003228.1", "hpylori_start"]
 
 
 def one_pass(ckpt: Path, genome: Path, every: int | None = None) -> tuple[float, float]:
     """Return nats and accuracy a base of one record, read in one call (or in pieces from the zero state)."""
-    about = load_checkpoint(str(ckpt))
-    data = build.build_data(about["genoseq"]["config"]["data"] | {"genome": str(genome)})
-    module = restore_module(about, data)
+    checkpoint = load_checkpoint(str(ckpt))
+    data = build.build_data(checkpoint["genoseq"]["config"]["data"] | {"genome": str(genome)})
+    module = restore_module(checkpoint, data)
     tokens = data.genome.codes.long()[None]
     with torch.inference_mode():
         if every is None:
             logits = module.net(tokens[:, :-1])[0]
         else:
             logits = torch.cat([module.net(piece)[0] for piece in tokens[:, :-1].split(every, 1)], 1)
-    words, target = logits[0, :, 1:], tokens[0, 1:] - 1
-    return float(functional.cross_entropy(words, target)), float((words.argmax(-1) == target).float().mean())
+    known, target = logits[0, :, 1:], tokens[0, 1:] - 1
+    return float(functional.cross_entropy(known, target)), float((known.argmax(-1) == target).float().mean())
 
 
 def test_the_state_is_carried_along_a_record(evaluate: Callable[..., Any], trained: Any) -> None:
-    measured = evaluate(f"data.genome={SMALL}", "data.eval_rows=1", "baseline=false").json("evaluation.json")
-    ckpt = trained.folder / "checkpoints" / "best.ckpt"
-    loss, accuracy = one_pass(ckpt, SMALL)
-    assert measured["test/loss"] == pytest.approx(loss, rel=1e-5)
-    assert measured["test/accuracy"] == pytest.approx(accuracy, abs=1e-6)
-    assert one_pass(ckpt, SMALL, every=32)[0] != pytest.approx(loss, rel=1e-4)  # so the state shows
+    total = evaluate(f"data.genome={SMALL}", "data.eval_rows=1", "baseline=false").json("evaluation.json")
+    score = partial(one_pass, trained.folder / "checkpoints" / "best.ckpt", SMALL)
+    loss, accuracy = score()
+    assert total["test/loss"] == pytest.approx(loss, rel=1e-5)
+    assert total["test/accuracy"] == pytest.approx(accuracy, abs=1e-6)
+    assert score(every=32)[0] != pytest.approx(loss, rel=1e-4)  # so the state shows
 
 
 def test_a_run_that_does_not_carry_its_state(
-    run_verb: Callable[..., Any], tiny: tuple[str, ...], trained: Any, evaluate: Callable[..., Any], tmp_path: Path
+    train: Callable[..., Any], trained: Any, evaluate: Callable[..., Any]
 ) -> None:
-    genome = trained.folder.parent / "genome.txt"
-    config = [*tiny, f"data.genome={genome}", "optimizer.lr=0.1", "scheduler=none", "data.carry_state=false"]
-    run = run_verb("train", tmp_path / "run", *config)
-    measured = evaluate(run=run, code=0).json("evaluation.json")
-    assert measured["test/loss"] == pytest.approx(run.json()["test/loss"], rel=1e-6)
+    run = train("windows", "data.carry_state=false")
+    total = evaluate("baseline=false", run=run).json("evaluation.json")
+    assert total["test/loss"] == pytest.approx(run.json()["test/loss"], rel=1e-6)
     # the same weights, measured in another way
     nets = [torch.load(r.folder / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"] for r in (run, trained)]
     assert all(torch.equal(nets[0][k], nets[1][k]) for k in nets[0] if k.startswith("net."))
-    assert measured["test/loss"] != pytest.approx(trained.json()["test/loss"], rel=1e-4)
+    assert total["test/loss"] != pytest.approx(trained.json()["test/loss"], rel=1e-4)
 
 
-def test_k_mers(
-    run_verb: Callable[..., Any], tiny: tuple[str, ...], evaluate: Callable[..., Any], tmp_path: Path
-) -> None:
-    run = run_verb("train", tmp_path / "run", *tiny, f"data.genome={LETTERS}", "data=kmer", "data.k=3", "data.stride=2")
+def test_k_mers(train: Callable[..., Any], evaluate: Callable[..., Any]) -> None:
+    run = train("kmer", "data=kmer", "data.k=3", "data.stride=2")
     own = evaluate("baseline=false", run=run).json("evaluation.json")
     assert own["test/loss"] == pytest.approx(run.json()["test/loss"], rel=1e-6)
-    shutil.rmtree(tmp_path / "evaluated")
-    ran = evaluate(f"data.genome={PLASMIDS}", "baseline=false", run=run)
-    sums_up(ran)
-    result = ran.json("evaluation.json")
-    assert (result["tokens/k"], result["tokens/stride"]) == (3, 2)
-    assert result["test/bits_per_base"] == pytest.approx(result["test/loss"] / math.log(2) / 2, rel=1e-6)
+    total = totals(evaluate(f"data.genome={PLASMIDS}", "baseline=false", run=run))
+    assert (total["tokens/k"], total["tokens/stride"]) == (3, 2)
+    assert total["test/bits_per_base"] == pytest.approx(total["test/loss"] / math.log(2) / 2, rel=1e-6)
 
 
-def test_random_windows_are_not_called_honest(
-    run_verb: Callable[..., Any], tiny: tuple[str, ...], evaluate: Callable[..., Any], tmp_path: Path
-) -> None:
-    run = run_verb("train", tmp_path / "run", *tiny, f"data.genome={LETTERS}", "data/split=random_windows")
+def test_random_windows_are_not_called_honest(train: Callable[..., Any], evaluate: Callable[..., Any]) -> None:
+    run = train("random", "data/split=random_windows", "data.eval_windows=64")
     ran = evaluate("baseline=false", run=run)
     assert ran.json("evaluation.json")["split/leaks"] is True and "measure memory" in " ".join(ran.out.split())
-    shutil.rmtree(tmp_path / "evaluated")
     other = evaluate(f"data.genome={PLASMIDS}", "baseline=false", run=run)
     assert other.json("evaluation.json")["split/leaks"] is False
 
 
-def test_the_training_genome_is_gone(evaluate: Callable[..., Any], without_genome: Path) -> None:
+@pytest.mark.parametrize("change", ["gone", "changed"])
+def test_the_training_genome_is_gone_or_changed(
+    evaluate: Callable[..., Any], without_genome: Path, change: str
+) -> None:
+    if change == "changed":
+        without_genome.write_text(LETTERS.read_text()[:-200])
     own = evaluate(code=2)
     assert str(without_genome) in own.err and "Traceback" not in own.err
-    shutil.rmtree(own.folder)
     other = evaluate(f"data.genome={SMALL}")
-    result = other.json("evaluation.json")
-    assert "count models" in other.out and "left out" in other.out and str(without_genome) in other.out
+    result = totals(other)
+    assert "left out" in other.out and str(without_genome) in other.out
+    assert ("has changed" in own.err) == ("has changed" in other.out) == (change == "changed")
     assert "baseline/accuracy" not in result and "leakage/positions" not in result
-    sums_up(other)
 
 
-def test_the_training_genome_has_changed(evaluate: Callable[..., Any], without_genome: Path) -> None:
-    without_genome.write_text(LETTERS.read_text()[:-200])
-    own = evaluate(code=2)
-    assert "has changed" in own.err and str(without_genome) in own.err
-    shutil.rmtree(own.folder)
-    other = evaluate(f"data.genome={SMALL}")
-    assert "has changed" in other.out and "baseline/accuracy" not in other.json("evaluation.json")
-
-
-def test_the_split_s_file_is_gone(
-    run_verb: Callable[..., Any], tiny: tuple[str, ...], evaluate: Callable[..., Any], tmp_path: Path
-) -> None:
-    (bed := tmp_path / "my.bed").write_text("hpylori_start\t0\t4000\ttrain\nhpylori_start\t5000\t6000\ttest\n")
-    split = ("data/split=bed", f"data.split.file={bed}")
-    run = run_verb("train", tmp_path / "run", *tiny, f"data.genome={LETTERS}", *split)
+def test_the_file_of_the_split_is_gone(train: Callable[..., Any], evaluate: Callable[..., Any], tmp_path: Path) -> None:
+    (bed := tmp_path / "my.bed").write_text("genome\t0\t4000\ttrain\ngenome\t5000\t6000\ttest\n")
+    run = train("bed", "data/split=bed", f"data.split.file={bed}")
     bed.unlink()
     assert str(bed) in evaluate(run=run, code=2).err
-    shutil.rmtree(tmp_path / "evaluated")
     other = evaluate(f"data.genome={SMALL}", run=run)
     assert "left out" in other.out and str(bed) in other.out
-    sums_up(other)
-
-
-def test_from_another_folder(evaluate: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)  # a checkpoint knows its genome by a whole path
-    assert evaluate("baseline=false").json("evaluation.json")["test/part"] == "test part"
+    totals(other)
