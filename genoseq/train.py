@@ -51,7 +51,7 @@ def _train(cfg: DictConfig, run: RunFolder) -> float | None:
     from genoseq.baselines.fit import Baselines, baseline_lines
     from genoseq.data.split import write_bed
     from genoseq.report.summary import print_start
-    from genoseq.training import tensorboard
+    from genoseq.training.loggers import log_baselines, log_config
 
     data = build.build_data(cfg.data)
     data.setup("fit")
@@ -59,7 +59,7 @@ def _train(cfg: DictConfig, run: RunFolder) -> float | None:
     step = checkpoint.resumed_step(cfg, module, run.path)
     baselines: Baselines | None = None
     if is_main_process():
-        run.take_over_best()
+        run.copy_run_so_far()
         write_bed(run.path / "split.bed", data.parts, data.genome, data.span)
         print_start(cfg, data, module)
         baselines = Baselines.fit(data) if cfg.baseline else None
@@ -67,9 +67,8 @@ def _train(cfg: DictConfig, run: RunFolder) -> float | None:
     trainer = build.build_trainer(cfg, run.path, build.build_loggers(cfg, run.path, step))
     if trainer.is_global_zero:
         config = build.plain(cfg)
-        tensorboard.open_page(trainer, config, OmegaConf.to_yaml(cfg, resolve=True), run.sweep_settings)
-        lines = baseline_lines(data, baselines, "val")
-        tensorboard.draw_lines(trainer, lines, step or 0, trainer.max_steps, run.sweep)
+        log_config(trainer, config, OmegaConf.to_yaml(cfg, resolve=True), run.sweep_settings)
+        log_baselines(trainer, baseline_lines(data, baselines, "val"), step or 0, trainer.max_steps, run.sweep)
     trim_heap()  # of the count models' scratch memory
     trainer.fit(module, datamodule=data, ckpt_path=cfg.ckpt, weights_only=True)
     return _finish(cfg, trainer, module, data, baselines, run, begin)
@@ -84,8 +83,8 @@ def _finish(
     from genoseq.report.plots import draw_curves
     from genoseq.report.result import curve_lines, run_result
     from genoseq.report.summary import print_summary
-    from genoseq.training import tensorboard
     from genoseq.training.callbacks import Checkpoints, GracefulStop, StepMetrics
+    from genoseq.training.loggers import log_baselines, log_result
 
     callbacks = {type(c): c for c in trainer.callbacks}
     best = callbacks[Checkpoints].best_model_score
@@ -104,16 +103,16 @@ def _finish(
     ran = {
         "val/bits_per_base": val,
         "train/steps": trainer.global_step,
-        "train/tokens_per_second": callbacks[StepMetrics].rate,
+        "train/tokens_per_second": callbacks[StepMetrics].tokens_per_second,
         "seconds": time.perf_counter() - begin,
         "precision": str(trainer.precision),
         "model/parameters": sum(p.numel() for p in module.net.parameters()),
     }
     result = run_result(cfg, data, baselines, measured, ran, trainer.strategy.root_device.type)
     if stopped is None:
-        tensorboard.draw_lines(trainer, baseline_lines(data, baselines, "test"), 0, trainer.global_step, run.sweep)
+        log_baselines(trainer, baseline_lines(data, baselines, "test"), 0, trainer.global_step, run.sweep)
         accuracy = baselines.score("val")["baseline"].accuracy if baselines else None
-        tensorboard.close_page(trainer, module, data, result, accuracy)
+        log_result(trainer, module, data, result, accuracy)
     for logger in trainer.loggers:
         logger.finalize("success")
     draw_curves(run.path / "metrics.csv", run.path / "curves.png", **curve_lines(result, baselines))
@@ -131,10 +130,10 @@ def _write_tables(cfg: DictConfig, trainer: Any, module: Any, data: Any, run: Ru
     from genoseq.baselines.fit import write_orders
     from genoseq.evaluation.positions import position_rows
     from genoseq.files import write_csv
+    from genoseq.training.module import on_device
 
     if cfg.positions:
-        module.to(trainer.strategy.root_device)  # Lightning has moved it away
-        with trainer.precision_plugin.forward_context():
+        with on_device(module, trainer):
             write_csv(run.path / "positions.csv", position_rows(module, data, "test", int(cfg.positions)))
     if cfg.baseline == "all":
         write_orders(data, run.path / "orders.csv")

@@ -22,9 +22,10 @@ from genoseq.app.runtime import quiet_libraries
 from genoseq.data.datamodule import GenomeData
 from genoseq.data.tokenizer import Vocabulary
 from genoseq.errors import UserError, user_mistakes
-from genoseq.training.callbacks import AtomicCheckpointIO, GracefulStop
-from genoseq.training.loggers import CsvLog
+from genoseq.training.callbacks import AtomicCheckpointIO
+from genoseq.training.loggers import MetricsTable
 from genoseq.training.module import NextToken
+from genoseq.training.progress import Progress
 
 log = logging.getLogger(__name__)
 
@@ -87,10 +88,10 @@ def build_module(cfg: DictConfig, data: GenomeData) -> NextToken:
         optimizer=make(cfg.optimizer),
         scheduler=make(cfg.scheduler) if cfg.scheduler else None,
         seed=cfg.seed,
-        blanks=bool(data.genome.unknown),
+        has_unknown=bool(data.genome.unknown),
         groups=len(data.genome.records),
         compile=cfg.compile,
-        about=checkpoint_metadata(cfg, data),
+        metadata=checkpoint_metadata(cfg, data),
     )
 
 
@@ -127,9 +128,8 @@ def build_trainer(cfg: DictConfig, folder: Path, loggers: list[Logger]) -> Train
         raise UserError(f"trainer.max_steps={steps} is not a number of optimizer steps: give 1 or more")
     interval = max(1, round(every * steps) if isinstance(every, float) and every <= 1 else int(every))
     callbacks = list(make(cfg.callbacks or {}).values())
-    callbacks.sort(
-        key=lambda callback: isinstance(callback, GracefulStop)
-    )  # last: what others do at a step's end is saved
+    # Progress prints lines where there is no terminal
+    options["enable_progress_bar"] |= any(isinstance(callback, Progress) for callback in callbacks)
     options["log_every_n_steps"] = min(options["log_every_n_steps"], steps)
     with user_mistakes("the trainer"):
         return Trainer(
@@ -155,11 +155,10 @@ def _slurm() -> list[SLURMEnvironment]:
 def build_loggers(cfg: DictConfig, folder: Path, resumed_step: int | None) -> list[Logger]:
     """Build metrics.csv's logger and those of the config.
 
-    A resumed run's metrics.csv takes over the rows up to `resumed_step`. TensorBoard drops the points after it, or,
+    A resumed run's metrics.csv keeps the rows up to `resumed_step`. TensorBoard drops the points after it, or,
     where a run starts over in its folder, all points.
     """
-    earlier = Path(cfg.ckpt).parent.parent / "metrics.csv" if resumed_step is not None else None
-    loggers: list[Logger] = [CsvLog(folder, resume_from=earlier, keep_until=resumed_step)]
+    loggers: list[Logger] = [MetricsTable(folder, resumed_step)]
     for name, node in (plain(cfg.logger) or {}).items():
         if node["_target_"].endswith("TensorBoardLogger"):
             node = node | {"purge_step": 0 if resumed_step is None else resumed_step + 1}

@@ -78,13 +78,13 @@ def restore_module(checkpoint: dict[str, Any], data: GenomeData) -> NextToken:
         net.load_state_dict(weights)
     except RuntimeError as error:
         raise UserError("the checkpoint's weights do not fit the network that it describes; it is damaged") from error
-    return NextToken(net, data.vocabulary, groups=len(data.genome.records), about=about)
+    return NextToken(net, data.vocabulary, groups=len(data.genome.records), metadata=about)
 
 
 def check_vocabulary(ckpt: str, about: dict[str, Any], module: NextToken) -> None:
     """Raise `UserError` if a checkpoint reads other tokens than `module`."""
-    had, has = about["vocabulary"], module.about["vocabulary"]
-    was, now = about["tokenizer"], module.about["tokenizer"]
+    had, has = about["vocabulary"], module.metadata["vocabulary"]
+    was, now = about["tokenizer"], module.metadata["tokenizer"]
     if (had, was) != (has, now):
         raise UserError(
             f"ckpt={ckpt} was trained on other tokens ({was}, k={had['k']}, stride={had['stride']}) than this "
@@ -105,7 +105,7 @@ def resumed_step(cfg: DictConfig, module: NextToken, folder: Path) -> int | None
     if not cfg.ckpt:
         return None
     checkpoint = load_checkpoint(cfg.ckpt)
-    about, now = checkpoint["genoseq"], module.about
+    about, now = checkpoint["genoseq"], module.metadata
     check_vocabulary(cfg.ckpt, about, module)
     if about["genome"]["sha256"] != now["genome"]["sha256"]:
         raise UserError(

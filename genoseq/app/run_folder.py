@@ -8,7 +8,6 @@ import json
 import os
 import re
 import shlex
-import shutil
 import sys
 import tempfile
 import time
@@ -163,14 +162,13 @@ class RunFolder:
             return own
         return Path(self._config.ckpt) if self._config.ckpt else None
 
-    def take_over_best(self) -> None:
-        """Copy best.ckpt from beside the checkpoint that this run resumes from, if that is in another folder."""
-        source = self.checkpoint and self.checkpoint.with_name("best.ckpt")
-        best = self.path / "checkpoints" / "best.ckpt"
-        if source and source.is_file() and not best.exists():
-            best.parent.mkdir(exist_ok=True)
-            shutil.copy2(source, part := best.with_suffix(".part"))
-            part.replace(best)
+    def copy_run_so_far(self) -> None:
+        """Copy best.ckpt and metrics.csv of the run that this one resumes, if that is in another folder."""
+        if self.checkpoint is None or self.checkpoint.resolve().is_relative_to(self.path.resolve()):
+            return
+        for source, name in (("best.ckpt", "checkpoints/best.ckpt"), ("../metrics.csv", "metrics.csv")):
+            if (file := self.checkpoint.parent / source).is_file():
+                write_atomic(self.path / name, file.read_bytes())
 
     @property
     def sweep(self) -> Path | None:

@@ -1,151 +1,194 @@
-"""A logger that keeps a run's figures as one CSV table, a row a step, and a resumed run's curve whole."""
+"""Loggers: ``metrics.csv``, and what TensorBoard shows beside the curves."""
+
+from __future__ import annotations
 
 import logging
 import math
+import time
 from argparse import Namespace
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lightning.pytorch.loggers import Logger
+from lightning.pytorch import Trainer
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
+from torch.utils.tensorboard import SummaryWriter
 
-from genoseq.files import csv_line, read_metrics, write_atomic
+from genoseq.data.datamodule import GenomeData
+from genoseq.evaluation.positions import window_metrics
+from genoseq.files import read_metrics, write_csv
+from genoseq.report.plots import confusion_figure, position_figure
+from genoseq.training.module import NextToken, on_device
 
 log = logging.getLogger(__name__)
 
+SAVE_EVERY = 10.0  # seconds at least from one save of metrics.csv in mid-training to the next
+HPARAM_GROUPS = ("data", "model", "optimizer", "scheduler", "trainer", "seed")
+HPARAM_METRICS = ("val/bits_per_base", "test/bits_per_base", "test/accuracy")
 
-class CsvLog(Logger):
-    """Write ``metrics.csv``: the column ``step`` (optimizer steps) and a column a figure.
 
-    Figures logged in a row for one step share a line. The line reaches the disk when the next step's first figure
-    comes, and when the logger is saved or the run ends; the lines before it are never touched, but for a new column,
-    which writes the whole file anew.
+class MetricsTable(Logger):
+    """Write ``metrics.csv``: a row for each optimizer step at which something was logged, a column a metric.
+
+    The table is kept in memory and written as a whole when it is saved: at each validation, at the end, and in between
+    every ten seconds at most.
 
     Parameters
     ----------
-    dir : Path or str
-        Folder of the file; made when the first figure comes. A ``metrics.csv`` of an earlier run there is replaced.
-    resume_from : Path, optional
-        A ``metrics.csv`` to go on from; it may be the very file.
-    keep_until : int, optional
-        Optimizer steps of the checkpoint that is gone on from: later lines of `resume_from` are dropped. All lines are
-        kept if left out.
+    folder : Path or str
+    resumed_step : int, optional
+        Resume: keep the rows of the table that is in `folder` up to this step. An earlier table is replaced otherwise.
     """
 
-    def __init__(self, dir: Path | str, resume_from: Path | str | None = None, keep_until: int | None = None) -> None:
+    def __init__(self, folder: Path | str, resumed_step: int | None = None) -> None:
         super().__init__()
-        self._dir = Path(dir)
-        self._resume_from = None if resume_from is None else Path(resume_from)
-        self._keep_until = math.inf if keep_until is None else keep_until
-        self._columns: list[str] = ["step"]
-        self._row: dict[str, float] = {}  # the line that is still open
-        self._start = 0  # its place in the file (bytes)
-        self._opened = self._dirty = False
-
-    @property
-    def path(self) -> Path:
-        """The file."""
-        return self._dir / "metrics.csv"
+        self.path = Path(folder) / "metrics.csv"
+        self._rows: dict[int, dict[str, float]] = {}
+        self._saved = time.monotonic()
+        if resumed_step is None:
+            return
+        if not self.path.is_file():
+            log.warning("There is no %s: the curves begin where this run resumes.", self.path)
+            return
+        table = read_metrics(self.path)
+        for i, step in enumerate(table.pop("step", [])):
+            if step is not None and step <= resumed_step:
+                self._rows[int(step)] = {k: value for k, values in table.items() if (value := values[i]) is not None}
 
     @property
     def name(self) -> str:
-        """Nothing: the folder is the run's own."""
+        """Empty: the folder is the run's own."""
         return ""
 
     @property
     def version(self) -> str:
-        """Nothing: the folder is the run's own."""
+        """Empty: the folder is the run's own."""
         return ""
-
-    @property
-    def save_dir(self) -> str:
-        """The folder, from which Lightning takes the place of checkpoints if nothing else names one."""
-        return str(self._dir)
 
     @property
     def log_dir(self) -> str:
         """The folder."""
-        return str(self._dir)
+        return str(self.path.parent)
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """Do nothing: the configuration lies in ``.hydra``."""
+        """Do nothing: the run folder has the config."""
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
-        """Add figures to the line of a step.
-
-        Parameters
-        ----------
-        metrics : mapping
-            Numbers or scalar tensors.
-        step : int, optional
-            Optimizer steps; those of the open line if left out.
-        """
-        self._open()
-        step = int(self._row.get("step", 0)) if step is None else int(step)
-        if self._row.get("step", step) != step:
-            self._flush()
-            self._start = self.path.stat().st_size
-            self._row = {}
-        self._row |= {"step": step} | {name: float(value) for name, value in metrics.items()}
-        self._dirty = True
+        """Add metrics (numbers or scalar tensors) to the row of an optimizer step, the last one if left out."""
+        step = next(reversed(self._rows), 0) if step is None else int(step)
+        self._rows.setdefault(step, {}).update({name: float(value) for name, value in metrics.items()})
+        if time.monotonic() - self._saved > SAVE_EVERY:
+            self.save()
 
     @rank_zero_only
     def save(self) -> None:
-        """Write the open line; figures that still come for its step are added to it."""
-        self._open()
-        self._flush()
+        """Write the table."""
+        if self._rows:
+            write_csv(self.path, [{"step": step, **row} for step, row in self._rows.items()])
+        self._saved = time.monotonic()
 
     @rank_zero_only
     def finalize(self, status: str) -> None:
-        """Write the open line."""
+        """Write the table."""
         self.save()
 
-    def _open(self) -> None:
-        """Take over the earlier lines; once, and not in ``__init__``: the other ranks make a logger too."""
-        if self._opened:
-            return
-        self._opened = True
-        rows: list[dict[str, float]] = []
-        if self._resume_from is not None:
-            if self._resume_from.is_file():
-                rows = self._earlier(self._resume_from)
-            else:
-                log.warning("There is no %s: the curves begin where this run goes on.", self._resume_from)
-        if rows:
-            self._columns = list(dict.fromkeys(["step", *(name for row in rows for name in row)]))
-            lines = [csv_line(self._columns), *(csv_line(row.get(name) for name in self._columns) for row in rows)]
-            write_atomic(self.path, "".join(lines))
-            self._row = rows[-1]  # stays open: the checkpoint's own step may get its validation only now
-            self._start = self.path.stat().st_size - len(lines[-1].encode())
 
-    def _earlier(self, path: Path) -> list[dict[str, float]]:
-        table = read_metrics(path)
-        steps = table.pop("step", [])
-        rows: list[dict[str, float]] = []
-        for i, step in enumerate(steps):
-            if step is not None and step <= self._keep_until:
-                row = {name: value for name, values in table.items() if (value := values[i]) is not None}
-                rows.append({"step": int(step)} | row)
-        log.info("Took over %d of %d lines of %s.", len(rows), len(steps), path)
-        return rows
+def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
+    """Return a nested config as one level, ``{"data.seq_len": 256, …}``; lists as text, no constructors, no nulls."""
+    if not isinstance(config, dict):
+        return {prefix: config if isinstance(config, (int, float, str, bool)) else str(config)}
+    flat: dict[str, Any] = {}
+    for key, value in config.items():
+        if key not in ("_target_", "_partial_") and value is not None:
+            flat |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
+    return flat
 
-    def _flush(self) -> None:
-        if not self._dirty:
-            return
-        new = [name for name in self._row if name not in self._columns]
-        if self._start == 0 or new:
-            old = self.path.read_bytes()[: self._start].decode().splitlines()[1:] if self._start else []
-            # the new columns stand last, so that old lines only get empty cells
-            columns = self._columns + new
-            head = "".join([csv_line(columns), *(line + "," * len(new) + "\n" for line in old)])
-            write_atomic(self.path, head + csv_line(self._row.get(name) for name in columns))
-            self._columns, self._start = columns, len(head.encode())
-        else:
-            with self.path.open("r+b") as file:
-                file.seek(self._start)
-                file.write(csv_line(self._row.get(name) for name in self._columns).encode())
-                file.truncate()
-        self._dirty = False
+
+def _tensorboards(trainer: Trainer) -> list[TensorBoardLogger]:
+    return [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+
+
+def log_config(trainer: Trainer, config: dict[str, Any], text: str, overrides: Mapping[str, str] | None = None) -> None:
+    """Write the config to TensorBoard as text and register the run with the HParams tab, before the first curve.
+
+    Parameters
+    ----------
+    trainer : Trainer
+    config : dict
+    text : str
+        The config as YAML.
+    overrides : mapping, optional
+        Values by override key of a sweep's job. The tab then shows only these: it has a column for each setting, and
+        fifty that are the same in every run hide the few that differ.
+    """
+    settings = flatten({group: config[group] for group in HPARAM_GROUPS})
+    settings = {name: value for name, value in settings.items() if not name.startswith("data.eval_")}
+    if overrides:
+        settings = {name: settings.get(name, value) for name, value in overrides.items()}
+    for board in _tensorboards(trainer):
+        board.log_hyperparams(settings, {f"hp/{name}": math.nan for name in HPARAM_METRICS})
+        board.experiment.add_text("config", "\n".join("    " + line for line in text.splitlines()))
+
+
+def log_baselines(
+    trainer: Trainer, baselines: dict[str, dict[str, float]], first: int, last: int, sweep_dir: Path | None = None
+) -> None:
+    """Draw the baselines in TensorBoard as constant runs, so that they lie on the same plots as the curves.
+
+    Parameters
+    ----------
+    trainer : Trainer
+    baselines : dict
+        From a baseline's name to its value for each tag.
+    first, last : int
+        Optimizer steps between which they are drawn.
+    sweep_dir : Path, optional
+        A sweep's folder: baselines that its runs share are drawn there, once.
+    """
+    for board in _tensorboards(trainer):
+        for name, values in baselines.items():
+            folder = Path(board.log_dir) / name
+            if sweep_dir is not None:
+                stage, value = next((tag.partition("/")[0], v) for tag, v in values.items() if "bits" in tag)
+                folder = sweep_dir / "lines" / f"{name}, {'test' if stage == 'test' else 'validation'} {value:.3f}"
+                try:
+                    folder.mkdir(parents=True)
+                except FileExistsError:
+                    continue  # another run of the sweep has drawn it
+            with SummaryWriter(str(folder)) as writer:
+                for tag, value in values.items():
+                    for step in (first, last):
+                        writer.add_scalar(tag, value, step)
+
+
+def log_result(
+    trainer: Trainer, module: NextToken, data: GenomeData, result: dict[str, Any], baseline: float | None
+) -> None:
+    """Add to TensorBoard the HParams tab's final metrics, and the figures by position and by base.
+
+    Parameters
+    ----------
+    trainer : Trainer
+    module : NextToken
+    data : GenomeData
+    result : dict
+        As in ``result.json``.
+    baseline : float or None
+        Accuracy (fraction) of the baseline on the validation part.
+    """
+    boards = _tensorboards(trainer)
+    if not boards:
+        return
+    with on_device(module, trainer):
+        metrics = window_metrics(module, data)
+    title = f"{data.genome.name}, validation part, windows of {len(metrics.accuracy):,} tokens"
+    step = trainer.global_step
+    for board in boards:
+        board.log_metrics({f"hp/{name}": result[name] for name in HPARAM_METRICS if name in result}, step=step)
+        writer = board.experiment
+        writer.add_figure("accuracy by position", position_figure(metrics.accuracy, baseline, title), step)
+        writer.add_figure("confusion of bases", confusion_figure(metrics.confusion, title), step)
+        board.save()

@@ -1,4 +1,4 @@
-"""One metric for all of loss, accuracy, bits per base and perplexity: four sums."""
+"""Loss, accuracy, bits per base and perplexity, from three sums over tokens."""
 
 from __future__ import annotations
 
@@ -11,16 +11,14 @@ from torchmetrics import Metric
 
 
 class TokenMetrics(Metric):
-    """Sums of code length and right guesses over scored tokens, in all or by group (record).
+    """Sum code lengths and correct predictions over scored tokens, in total and by group (record).
 
     Parameters
     ----------
     new_bases : int
         Bases a token adds to those before it.
     groups : int
-        Number of groups that are kept apart.
-    persistent : bool
-        Whether the sums go into checkpoints.
+        Number of groups.
     """
 
     full_state_update = False
@@ -28,11 +26,11 @@ class TokenMetrics(Metric):
     correct: Tensor
     count: Tensor
 
-    def __init__(self, new_bases: int, groups: int = 1, persistent: bool = False, **kwargs: Any) -> None:
+    def __init__(self, new_bases: int, groups: int = 1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.new_bases, self.groups = new_bases, groups
         for name, dtype in {"nats": torch.float64, "correct": torch.int64, "count": torch.int64}.items():
-            self.add_state(name, torch.zeros(groups, dtype=dtype), dist_reduce_fx="sum", persistent=persistent)
+            self.add_state(name, torch.zeros(groups, dtype=dtype), dist_reduce_fx="sum")
 
     def update(self, nats: Tensor, correct: Tensor, scored: Tensor, group: Tensor | None = None) -> None:
         """Add one batch.
@@ -42,7 +40,7 @@ class TokenMetrics(Metric):
         nats : Tensor
             Code length of each token, 0 where not scored, (B, L).
         correct, scored : Tensor
-            Right guesses among the scored, and the scored, bool (B, L).
+            Correct predictions among the scored tokens, and the scored tokens, bool (B, L).
         group : Tensor, optional
             Group of each row, int64 (B,).
         """
@@ -55,20 +53,25 @@ class TokenMetrics(Metric):
 
     def compute(self) -> dict[str, Tensor]:
         """Return loss (nats a token), accuracy, bits_per_base and perplexity over all groups."""
-        return self._figures(self.nats.sum(), self.correct.sum(), self.count.sum())
+        return self._means(self.nats.sum(), self.correct.sum(), self.count.sum())
 
     def by_group(self) -> list[dict[str, float]]:
-        """Return the figures and the token count of each group; nan for a group without a scored token.
+        """Return the same and the number of ``tokens`` of each group; nan for a group without a scored token.
 
         Every rank must call it: the sums are those of all ranks.
         """
         with self.sync_context():
             sums = torch.stack([self.nats, self.correct.double(), self.count.double()], dim=1).cpu()
         return [
-            {key: float(value) for key, value in self._figures(*row).items()} | {"tokens": int(row[2])} for row in sums
+            {key: float(value) for key, value in self._means(*row).items()} | {"tokens": int(row[2])} for row in sums
         ]
 
-    def _figures(self, nats: Tensor, correct: Tensor, count: Tensor) -> dict[str, Tensor]:
+    def load_sums(self, sums: dict[str, Tensor]) -> None:
+        """Continue from the ``metric_state`` of another such metric."""
+        for name, value in sums.items():
+            setattr(self, name, value.to(self.device))
+
+    def _means(self, nats: Tensor, correct: Tensor, count: Tensor) -> dict[str, Tensor]:
         loss = nats / count
         return {
             "loss": loss,

@@ -1,17 +1,19 @@
-"""The one LightningModule: any network with ``forward(tokens, state) -> (logits, state)`` trains here."""
+"""The LightningModule: trains any network with ``forward(tokens, state) -> (logits, state)``."""
 
 from __future__ import annotations
 
 import logging
 import math
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from operator import itemgetter
 from typing import Any
 
 import torch
 from lightning.fabric.utilities import move_data_to_device
-from lightning.pytorch import LightningModule
+from lightning.pytorch import LightningModule, Trainer
+from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim import Optimizer
@@ -21,7 +23,7 @@ from genoseq.data.hashing import hash64
 from genoseq.data.tokenizer import Vocabulary
 from genoseq.data.windows import Batch
 from genoseq.errors import UserError, user_mistakes
-from genoseq.training.callbacks import every
+from genoseq.training.callbacks import is_logging_step
 from genoseq.training.metrics import TokenMetrics
 
 log = logging.getLogger(__name__)
@@ -40,14 +42,20 @@ class NextToken(LightningModule):
     scheduler : callable, optional
         From an optimizer to a scheduler that steps once an optimizer step.
     seed : int
-    blanks : bool
-        Whether a batch without any known target can occur (the genome has unknown letters). Such a batch is skipped.
+        Of dropout.
+    has_unknown : bool
+        Whether the genome has unknown letters, so that a batch may lack any known target. Such a batch is skipped.
     groups : int
-        Records that the test figures are kept apart by.
+        Records for which the test metrics are kept apart.
     compile : bool
         Compile the network in place.
-    about : dict, optional
+    metadata : dict, optional
         Plain containers that go into every checkpoint under the key ``genoseq``.
+
+    Attributes
+    ----------
+    reported : dict
+        The latest metrics of each stage, ``{"val": {"val/loss": …}}``.
     """
 
     def __init__(
@@ -57,20 +65,19 @@ class NextToken(LightningModule):
         optimizer: Callable[[Iterable[nn.Parameter]], Optimizer] | None = None,
         scheduler: Callable[[Optimizer], LRScheduler | ReduceLROnPlateau] | None = None,
         seed: int = 0,
-        blanks: bool = True,
+        has_unknown: bool = True,
         groups: int = 1,
         compile: bool = False,
-        about: dict[str, Any] | None = None,
+        metadata: dict[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        self.net, self.vocabulary, self.seed, self.blanks = net, vocabulary, seed, blanks
-        self._optimizer, self._scheduler, self.about = optimizer, scheduler, about or {}
-        new_bases = vocabulary.new_bases
-        self.train_metrics = TokenMetrics(new_bases, persistent=True)  # a resumed run goes on with its running means
-        self.val_metrics = TokenMetrics(new_bases)
-        self.test_metrics = TokenMetrics(new_bases, groups)
-        self.reported: dict[str, dict[str, float]] = {}  # the last report of each stage
-        self._state: dict[str, Any] = {}  # by stage: validation must not disturb a chain of training windows
+        self.net, self.vocabulary, self.seed, self.has_unknown = net, vocabulary, seed, has_unknown
+        self._optimizer, self._scheduler, self.metadata = optimizer, scheduler, metadata or {}
+        self.train_metrics = TokenMetrics(vocabulary.new_bases)
+        self.val_metrics = TokenMetrics(vocabulary.new_bases)
+        self.test_metrics = TokenMetrics(vocabulary.new_bases, groups)
+        self.reported: dict[str, dict[str, float]] = {}
+        self._state: dict[str, Any] = {}  # by stage: validation must not disturb the state carried in training
         if compile:
             net.compile()  # in place: the checkpoint's keys stay clean
 
@@ -113,17 +120,18 @@ class NextToken(LightningModule):
         nats = functional.cross_entropy(known.flatten(0, 1), index.flatten(), reduction="none").view_as(target)
         return nats, known.detach().argmax(-1) + v.first, scored, state
 
-    def _score(self, batch: Batch, stage: str, group: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Score one batch into the metric of `stage`; return code lengths (nats) and which count, each (B, L)."""
-        nats, predicted, scored, state = self.score(batch, self._state.get(stage) if batch.continues else None)
-        self._state[stage] = _each(state, Tensor.detach)
+    def _step(self, batch: Batch, stage: str, group: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Score one batch into the metrics of `stage`; return code lengths (nats) and which count, each (B, L)."""
         assert batch.tokens is not None
-        correct = (predicted == batch.tokens[:, 1:]) & scored
+        state = self._state.get(stage) if batch.continues else None
+        nats, predicted, scored, state = self.score(batch, state)
+        self._state[stage] = apply_to_collection(state, Tensor, Tensor.detach)
+        correct = scored & (predicted == batch.tokens[:, 1:])
         self._metric(stage).update(nats.detach(), correct, scored, group)
         return nats, scored
 
     def on_fit_start(self) -> None:
-        """Bring a state from a checkpoint, which is read before the module has its device, to that device."""
+        """Move the state of a checkpoint, which is read before the module has its device, to that device."""
         self._state["train"] = move_data_to_device(self._state.get("train"), self.device)
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
@@ -132,25 +140,24 @@ class NextToken(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
         """Return the mean code length (nats a token) of one batch; None, without an update, if nothing is scored."""
-        nats, scored = self._score(batch, "train")
+        nats, scored = self._step(batch, "train")
         loss = nats.sum() / scored.sum().clamp(min=1)
-        if self.blanks and self.trainer.world_size == 1 and not scored.any():
-            return None  # with several ranks a rank without targets adds a zero gradient instead of waiting for none
+        if self.has_unknown and self.trainer.world_size == 1 and not scored.any():
+            return None  # with several ranks a rank without targets adds a zero gradient, which the others wait for
         return loss
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
-        """Report the mean since the last report, every ``log_every_n_steps`` optimizer steps."""
-        step = self.trainer.global_step
-        micro = (batch_idx + 1) % self.trainer.accumulate_grad_batches
-        if not micro and (step % every(self.trainer) == 0 or step == self.trainer.max_steps):
+        """Log the means since the last time, every ``log_every_n_steps`` optimizer steps and after the last."""
+        stepped = (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0
+        if stepped and is_logging_step(self.trainer, self.trainer.global_step):
             self._report("train")
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         """Score one chunk of the validation part."""
-        self._score(batch, "val")
+        self._step(batch, "val")
 
     def on_validation_epoch_end(self) -> None:
-        """Report the validation part, and tell it to a scheduler that waits for a plateau."""
+        """Log the validation metrics, and step a scheduler that waits for a plateau."""
         self._report("val")
         schedule = self.lr_schedulers() if self.trainer.state.fn == "fit" else None
         if isinstance(schedule, ReduceLROnPlateau):
@@ -158,15 +165,15 @@ class NextToken(LightningModule):
             schedule.step(self.reported["val"]["val/bits_per_base"])
 
     def on_test_epoch_start(self) -> None:
-        """Forget an earlier test, whose sums were kept."""
+        """Reset the sums of an earlier test."""
         self.test_metrics.reset()
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
         """Score one chunk of the test part, by record."""
-        self._score(batch, "test", batch.group)
+        self._step(batch, "test", batch.group)
 
     def on_test_epoch_end(self) -> None:
-        """Report the test part; the sums by record stay for whoever asks."""
+        """Log the test metrics; the sums by record stay."""
         self._report("test", reset=False)
 
     def _metric(self, stage: str) -> TokenMetrics:
@@ -177,23 +184,23 @@ class NextToken(LightningModule):
         # written to the loggers here, not by self.log, so that a point stands at the optimizer steps it has seen
         metric = self._metric(stage)
         if stage == "train" and not metric.update_called:
-            return  # reported already
-        figures = {f"{stage}/{name}": float(value) for name, value in metric.compute().items()}
+            return  # logged already
+        metrics = {f"{stage}/{name}": float(value) for name, value in metric.compute().items()}
         if reset:
             metric.reset()
-        scored = not math.isnan(figures[f"{stage}/accuracy"])
-        if stage == "train" and not scored:
-            return  # no batch since the last report had a target
-        if scored and not math.isfinite(figures[f"{stage}/loss"]):
+        any_scored = not math.isnan(metrics[f"{stage}/accuracy"])
+        if stage == "train" and not any_scored:
+            return
+        if any_scored and not math.isfinite(metrics[f"{stage}/loss"]):
             raise UserError(
-                f"training has diverged: the {stage} loss is {figures[f'{stage}/loss']} after {self.global_step:,} "
+                f"training has diverged: the {stage} loss is {metrics[f'{stage}/loss']} after {self.global_step:,} "
                 "steps; lower optimizer.lr, or clip gradients with trainer.gradient_clip_val"
             )
-        self.reported[stage] = figures
-        self.log_dict(figures, logger=False)  # for callbacks: the best checkpoint, early stopping, the bar
+        self.reported[stage] = metrics
+        self.log_dict(metrics, logger=False)  # for callbacks: the best checkpoint, early stopping, the bar
         if self.trainer.is_global_zero:
             for logger in self.trainer.loggers:
-                logger.log_metrics(figures, step=self.global_step)
+                logger.log_metrics(metrics, step=self.global_step)
 
     def configure_optimizers(self) -> Any:
         """Build the optimizer and its scheduler, both counted in optimizer steps."""
@@ -209,30 +216,37 @@ class NextToken(LightningModule):
             plan |= {"monitor": "val/bits_per_base", "interval": "epoch", "frequency": sys.maxsize}
         return {"optimizer": optimizer, "lr_scheduler": plan}
 
+    @property
+    def _world_size(self) -> int:
+        return self.trainer.world_size if self._trainer else 1
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add what a later run must know to use the weights, as plain containers."""
-        state = self._state.get("train")
-        world_size = self.trainer.world_size if self._trainer else 1
-        if world_size > 1 and state is not None:  # each rank's windows go on from a state of their own
-            every = self.all_gather(state)
-            state = {"ranks": [_each(every, itemgetter(rank)) for rank in range(world_size)]}
-        checkpoint["genoseq"] = self.about | {"state": state}
+        """Add the metadata, and what each rank resumes from: its carried state and its sums of the training metrics."""
+        own = {"state": self._state.get("train"), "train_metrics": self.train_metrics.metric_state}
+        ranks = [own]
+        if self._world_size > 1:
+            gathered = self.all_gather(own)
+            ranks = [apply_to_collection(gathered, Tensor, itemgetter(rank)) for rank in range(self._world_size)]
+        checkpoint["genoseq"] = self.metadata | {"ranks": ranks}
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Take up the state that a chained window goes on from."""
-        state = checkpoint["genoseq"].get("state")
-        ranks = state["ranks"] if isinstance(state, dict) else [state]
-        world_size = self.trainer.world_size if self._trainer else 1
-        if len(ranks) == world_size:
-            self._state["train"] = ranks[self.global_rank]
+        """Restore this rank's carried state and sums."""
+        ranks = checkpoint["genoseq"]["ranks"]
+        if len(ranks) == self._world_size:
+            self._state["train"] = ranks[self.global_rank]["state"]
+            self.train_metrics.load_sums(ranks[self.global_rank]["train_metrics"])
         else:
-            text = "The checkpoint is of %d process(es), this run has %d: carried states begin anew, from zero."
-            log.warning(text, len(ranks), world_size)
+            log.warning(
+                "The checkpoint is of %d process(es), this run has %d: carried states and the running means of the "
+                "training metrics start anew.",
+                len(ranks),
+                self._world_size,
+            )
 
 
-def _each(state: Any, change: Callable[[Tensor], Tensor]) -> Any:
-    if isinstance(state, Tensor):
-        return change(state)
-    if isinstance(state, (tuple, list)):
-        return tuple(_each(part, change) for part in state)
-    return state
+@contextmanager
+def on_device(module: LightningModule, trainer: Trainer) -> Iterator[None]:
+    """Score outside the trainer's loops, which leave the module on the CPU, on their device and in their precision."""
+    module.to(trainer.strategy.root_device)
+    with trainer.precision_plugin.forward_context():
+        yield

@@ -15,7 +15,7 @@ def warmup_cosine(optimizer: Optimizer, total_steps: int, warmup_steps: int = 10
     ----------
     optimizer : Optimizer
     total_steps, warmup_steps : int
-        Optimizer steps of the whole run, and of the warm-up.
+        Optimizer steps of the whole run and of the warm-up.
     min_ratio : float
         Learning rate at the end, as a share of the highest.
     """

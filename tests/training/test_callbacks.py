@@ -6,13 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from hydra import compose, initialize_config_dir
-from lightning.pytorch.callbacks import EMAWeightAveraging
+from lightning.pytorch import Trainer
 
-from genoseq.app import build
 from genoseq.files import read_metrics
-from genoseq.paths import conf_dir
-from genoseq.training.callbacks import AtomicCheckpointIO, Checkpoints, GracefulStop, StepMetrics
+from genoseq.training.callbacks import EMA, AtomicCheckpointIO, Checkpoints, GracefulStop, StepMetrics
 from genoseq.training.module import NextToken
 
 GENOME = Path(__file__).parents[1] / "data" / "files" / "hpylori_start.txt"
@@ -33,14 +30,11 @@ def test_a_checkpoint_that_fails_half_way_leaves_the_one_before(tmp_path, monkey
     assert [p.name for p in tmp_path.iterdir()] == ["last.ckpt"]
 
 
-def test_the_stop_comes_after_every_callback_with_a_state_and_before_none_but_the_checkpoints(tmp_path):
-    with initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        cfg = compose("train", ["trainer=cpu", "callbacks=ema_early_stopping"])
-    callbacks = build.build_trainer(cfg, tmp_path, []).callbacks
-    kinds = [type(callback) for callback in callbacks]
-    assert EMAWeightAveraging in kinds
-    assert kinds[-2:] == [GracefulStop, Checkpoints]
-    assert kinds.count(StepMetrics) == 1
+def test_lightning_calls_the_graceful_stop_after_other_callbacks_wherever_it_is_listed(tmp_path):
+    listed = [GracefulStop(str(tmp_path)), StepMetrics(), Checkpoints(str(tmp_path)), EMA()]
+    trainer = Trainer(accelerator="cpu", logger=False, callbacks=listed, enable_progress_bar=False)
+    kinds = [type(callback) for callback in trainer.callbacks]
+    assert kinds.index(GracefulStop) > max(kinds.index(StepMetrics), kinds.index(EMA))
 
 
 def test_the_second_ctrl_c_kills(tmp_path, monkeypatch):
@@ -49,11 +43,11 @@ def test_the_second_ctrl_c_kills(tmp_path, monkeypatch):
     before = signal.getsignal(signal.SIGINT)
     stop = GracefulStop(tmp_path)
     try:
-        stop._stop(signal.SIGINT, None)
-        stop._stop(signal.SIGTERM, None)  # the same wish, told twice at once
+        stop._receive(signal.SIGINT, None)
+        stop._receive(signal.SIGTERM, None)  # the same wish, told twice at once
         assert (stop.signal, killed) == (signal.SIGINT, [])
-        stop._asked -= 2
-        stop._stop(signal.SIGINT, None)
+        stop._received -= 2
+        stop._receive(signal.SIGINT, None)
         assert killed == [(os.getpid(), signal.SIGINT, signal.SIG_DFL)]
     finally:
         signal.signal(signal.SIGINT, before)
@@ -71,7 +65,7 @@ def test_the_signals_are_given_back_when_a_run_breaks(run_verb, tiny, tmp_path, 
     before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
     with pytest.raises(Interrupted):
         run_verb("train", tmp_path / "run", f"data.genome={GENOME}", *tiny)
-    assert [getattr(handler, "__func__", None) for handler in taken] == [GracefulStop._stop] * 2
+    assert [getattr(handler, "__func__", None) for handler in taken] == [GracefulStop._receive] * 2
     assert [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)] == before
 
 

@@ -156,7 +156,7 @@ def test_ctrl_c_stops_every_process_and_the_run_can_go_on(two, ddp, tmp_path):
     assert ends[0]["global_step"] == ends[1]["global_step"] == 12
     for one, other in zip(*(end["state_dict"].values() for end in ends), strict=True):
         assert torch.equal(one, other)
-    ranks = [end["genoseq"]["state"]["ranks"] for end in ends]  # in mid-chain each rank goes on from its own
+    ranks = [[rank["state"] for rank in end["genoseq"]["ranks"]] for end in ends]
     assert torch.equal(ranks[0][0][0], ranks[1][0][0])
     assert torch.equal(ranks[0][1][0], ranks[1][1][0])
     assert not torch.equal(ranks[0][0][0], ranks[0][1][0])

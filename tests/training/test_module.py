@@ -160,7 +160,7 @@ def test_scores_are_the_documented_code_lengths(tokenizer):
     row = [known[1], known[0], v.unknown, known[3], known[2], known[2]]
     batch = Batch(torch.tensor([0]), 5, tokens=torch.tensor([row]))
     batch.scored = torch.tensor([[True, True, True, True, False]])
-    nats, scored = module._score(batch, "test")
+    nats, scored = module._step(batch, "test")
     assert scored.tolist() == [[True, False, True, True, False]]  # not the unknown target, not what does not count
     total, right = 0.0, 0
     for i in (0, 2, 3):  # what follows an unknown letter is scored: it is read, only never predicted
@@ -283,7 +283,7 @@ def test_a_resumed_run_ends_with_the_same_bits(fasta, tmp_path, stop):
 
     def run(max_steps: int, **kwargs) -> tuple[Trainer, Losses]:
         kept = Losses()
-        module = NextToken(small(v, num_layers=2, dropout=0.5), v, adam, about={"k": 1})
+        module = NextToken(small(v, num_layers=2, dropout=0.5), v, adam, metadata={"k": 1})
         trainer = trainer_for(max_steps=max_steps, callbacks=[kept])
         trainer.fit(module, data_for(fasta, carry_tokens=36), **kwargs)
         return trainer, kept
@@ -299,11 +299,11 @@ def test_a_resumed_run_ends_with_the_same_bits(fasta, tmp_path, stop):
 def test_a_checkpoint_holds_plain_things(fasta, tmp_path):
     v = CharTokenizer().vocabulary
     trainer = trainer_for()
-    trainer.fit(NextToken(small(v), v, adam, about={"genome": {"name": "g"}}), data_for(fasta))
+    trainer.fit(NextToken(small(v), v, adam, metadata={"genome": {"name": "g"}}), data_for(fasta))
     trainer.save_checkpoint(tmp_path / "last.ckpt")
     content = torch.load(tmp_path / "last.ckpt", weights_only=True)
     assert content["genoseq"]["genome"] == {"name": "g"}
-    state = content["genoseq"]["state"]
+    state = content["genoseq"]["ranks"][0]["state"]
     assert [part.shape for part in state] == [(1, 4, 16)] * 2
     assert not any(part.requires_grad for part in state)
 
@@ -312,7 +312,9 @@ def test_a_state_from_a_checkpoint_follows_the_module_to_its_device():
     v = CharTokenizer().vocabulary
     module = NextToken(small(v), v, adam)
     state = (torch.ones(1, 4, 16), torch.ones(1, 4, 16))
-    module.on_load_checkpoint({"genoseq": {"state": state}})  # Lightning reads it before it moves the module
+    module.on_load_checkpoint(
+        {"genoseq": {"ranks": [{"state": state, "train_metrics": module.train_metrics.metric_state}]}}
+    )  # Lightning reads it before it moves the module
     module.to("meta")
     module.on_fit_start()
     assert [part.device.type for part in module._state["train"]] == ["meta", "meta"]
