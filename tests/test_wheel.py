@@ -63,7 +63,7 @@ def test_what_it_carries(wheel: Path) -> None:
 
 def test_it_runs_from_another_folder(target: Path, tmp_path: Path, tiny: tuple[str, ...]) -> None:
     path = {"PYTHONPATH": str(target)}
-    where = "import genoseq, genoseq.paths as p; print(genoseq.__file__); print(p.conf_dir())"
+    where = "import genoseq, genoseq.app.cli as c; print(genoseq.__file__); print(c.conf_dir())"
     package, conf = call(sys.executable, "-c", where, cwd=tmp_path, **path).split()
     assert Path(package) == target / "genoseq" / "__init__.py" and Path(conf) == target / "genoseq" / "conf"
 
