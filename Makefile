@@ -6,10 +6,10 @@ ARGS ?=
 DONE := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install train evaluate sweep study-sweep study-report report-full study-leakage study-context study-tokens test test-fast lint format tensorboard bench wheel check clean
+.PHONY: help install train evaluate sweep report-full test test-fast lint format tensorboard bench wheel check clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {sub("%", "NAME", $$1); printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(DONE) ## set up .venv with genoseq and what its tests need
 
@@ -29,70 +29,12 @@ evaluate: $(DONE) ## a checkpoint on its test part or another genome (ARGS="ckpt
 sweep: $(DONE) ## a sweep's table and picture (ARGS="dir=outputs/sweeps/...")
 	$(BIN)/python -m genoseq.sweep $(ARGS)
 
-# A study: its runs under OUT, then what they leave in its folder under experiments/. QUICK=1: toy sizes, OUT only.
-OUT ?= outputs
-TRAIN := $(BIN)/python -m genoseq.train
-STUDY = $(BIN)/python -m genoseq.study name=$(1) dir=$(OUT)/$(if $(QUICK),quick,study)-$(1) $(if $(QUICK),,out=experiments/$(1))
-TOY := model.hidden_size=8 data.batch_size=4 trainer=cpu logger=none
-START := data.genome=tests/data/files/hpylori_start.txt
+# The runs go to outputs/, table and figures to experiments/NAME; QUICK=1: toy sizes, all into outputs/
+study-%: $(DONE) ## the study experiments/NAME again: NAME is sweep, report, leakage, context or tokens (QUICK=1: toy sizes)
+	PATH="$(abspath $(BIN)):$$PATH" bash experiments/$*/run.sh $(ARGS)
 
-study-sweep: $(DONE) ## experiments/sweep: 36 runs, then two more seeds of the best five (half an hour on 2 cores)
-ifdef QUICK
-	$(TRAIN) -m experiment=sweep $(TOY) $(START) tokens=2000 data.seq_len=10,50 model.embed_dim=4 sweep.dir=$(OUT)/quick-sweep
-	$(TRAIN) sweep=replicate sweep.dir=$(OUT)/quick-sweep hydra.sweeper.best=1 'hydra.sweeper.seeds=[1]'
-else
-	$(TRAIN) experiment=sweep sweep=report sweep.dir=$(OUT)/study-sweep $(ARGS)
-	$(TRAIN) sweep=replicate sweep.dir=$(OUT)/study-sweep $(ARGS)
-	cp $(OUT)/study-sweep/sweep.csv experiments/sweep/results.csv
-	cp $(OUT)/study-sweep/sweep.png experiments/sweep/sweep.png
-endif
-
-study-report: $(DONE) ## experiments/report: the published models on both splits, small scale (a quarter of an hour)
-ifdef QUICK
-	$(TRAIN) -m experiment=report1,report3 data/split=random_windows,contiguous data.genome=hpylori data.bases=8000 $(TOY) \
-		data.eval_windows=16 trainer.max_steps=20 trainer.log_every_n_steps=5 sweep.dir=$(OUT)/quick-report
-else
-	$(TRAIN) -m experiment=report1,report2,report3 data/split=random_windows,contiguous data.genome=klebsiella data.bases=50000 \
-		sweep.dir=$(OUT)/study-report $(ARGS)
-endif
-	$(call STUDY,report)
-
-report-full: $(DONE) ## the same at the published scale, for a GPU; rewrites experiments/report
-	$(TRAIN) -m experiment=model1,model2,model3 data/split=random_windows,contiguous data.genome=klebsiella \
-		data.carry_state=false sweep.dir=$(OUT)/study-report-full $(ARGS)
-	$(BIN)/python -m genoseq.study name=report dir=$(OUT)/study-report-full out=experiments/report
-
-study-leakage: $(DONE) ## experiments/leakage: what memory alone scores on each split (ten minutes)
-ifdef QUICK
-	$(TRAIN) -m experiment=leakage data.split.window_stride=1,50 $(TOY) $(START) data.bases=4000 data.seq_len=50 \
-		trainer.max_steps=10 sweep.dir=$(OUT)/quick-leakage/random_windows
-	$(TRAIN) -m experiment=leakage data/split=contiguous $(TOY) $(START) data.bases=4000 data.seq_len=50 \
-		trainer.max_steps=10 sweep.dir=$(OUT)/quick-leakage/contiguous
-else
-	$(TRAIN) -m experiment=leakage,leakage_tables data.split.window_stride=1,10,50,100,200 \
-		sweep.dir=$(OUT)/study-leakage/random_windows $(ARGS)
-	$(TRAIN) -m experiment=leakage,leakage_tables data/split=contiguous sweep.dir=$(OUT)/study-leakage/contiguous $(ARGS)
-endif
-	$(call STUDY,leakage)
-
-study-context: $(DONE) ## experiments/context: does longer context help? (ten minutes)
-ifdef QUICK
-	$(TRAIN) -m experiment=context data.seq_len=100,10 tokens=20000 tokens_per_step=1000 model.hidden_size=8 trainer=cpu $(START) \
-		sweep.dir=$(OUT)/quick-context
-else
-	$(TRAIN) -m experiment=context data.seq_len=5000,1000,500,200,100,50,10 seed=0,1 sweep.dir=$(OUT)/study-context $(ARGS)
-endif
-	$(call STUDY,context)
-
-study-tokens: $(DONE) ## experiments/tokens: characters against k-mers (ten minutes)
-ifdef QUICK
-	$(TRAIN) -m experiment=tokens data.k=3 data=kmer,kmer_disjoint tokens=20000 $(TOY) $(START) sweep.dir=$(OUT)/quick-tokens
-	$(TRAIN) -m experiment=tokens 'data=choice(char)' seed=0,1 tokens=20000 $(TOY) $(START) sweep.dir=$(OUT)/quick-tokens
-else
-	$(TRAIN) -m experiment=tokens data.k=6,5,4,3,2 data=kmer,kmer_disjoint sweep.dir=$(OUT)/study-tokens $(ARGS)
-	$(TRAIN) -m experiment=tokens 'data=choice(char)' seed=0,1 sweep.dir=$(OUT)/study-tokens $(ARGS)
-endif
-	$(call STUDY,tokens)
+report-full: $(DONE) ## experiments/report at the published scale, for a GPU; give it again to resume (LEG=30m: stop after 30 minutes)
+	PATH="$(abspath $(BIN)):$$PATH" FULL=1 bash experiments/report/run.sh $(ARGS)
 
 test: $(DONE) ## every test
 	$(BIN)/python -m pytest -n 2 --dist worksteal $(ARGS)

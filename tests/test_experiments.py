@@ -1,0 +1,205 @@
+"""The studies under experiments/: their READMEs, their commands, their toy runs, and what they compute."""
+
+import importlib
+import json
+import math
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import hydra
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+from matplotlib.image import imread
+from omegaconf import DictConfig
+
+from experiments import common
+from genoseq.app import resolvers
+from genoseq.paths import conf_dir
+
+ROOT = Path(__file__).parent.parent
+STUDIES = sorted(path.parent.name for path in (ROOT / "experiments").glob("*/README.md"))
+
+
+def module(study: str) -> ModuleType:
+    return importlib.import_module(f"experiments.{study}.plot")
+
+
+def plot(study: str, *args: object) -> None:
+    own = module(study)
+    common.run_study(str(own.__file__), own.record, own.table, own.draw, [str(arg) for arg in args])
+
+
+def readme(study: str) -> str:
+    return (ROOT / "experiments" / study / "README.md").read_text()
+
+
+def run(study: str, path: Path = Path(sys.executable).parent, **variables: str) -> subprocess.CompletedProcess[str]:
+    """Run a study's run.sh with the ``python`` of a folder."""
+    env = os.environ | {"PATH": f"{path}{os.pathsep}{os.environ['PATH']}"} | variables
+    command = ["bash", str(ROOT / "experiments" / study / "run.sh")]
+    return subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=300)
+
+
+def test_every_folder_is_a_study() -> None:
+    assert len(STUDIES) == 5
+    for study in STUDIES:
+        assert {"README.md", "plot.py", "run.sh", "results.csv"} <= {
+            p.name for p in (ROOT / "experiments" / study).iterdir()
+        }
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_the_recorded_results_give_the_table_and_figures_of_the_readme(
+    study: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    plot(study, "--out", tmp_path)
+    printed = capsys.readouterr().out
+    assert printed.count("\n") > 5 and printed.strip() in readme(study)
+    figures = set(re.findall(r"!\[[^\]]+\]\(([^)]+)\)", readme(study)))
+    assert figures == {path.name for path in tmp_path.iterdir()}  # nothing else is written
+    for name in figures:
+        drawn, recorded = (imread(folder / name) for folder in (tmp_path, ROOT / "experiments" / study))
+        assert drawn.shape == recorded.shape and drawn.shape[1] == 1300
+
+
+@pytest.mark.parametrize("study", STUDIES)
+def test_the_readme_has_the_commands_of_run_sh(study: str, tmp_path: Path) -> None:
+    stub = tmp_path / "python"
+    stub.write_text('#!/bin/sh\nprintf "%s\\n" python "$@" >> "$SEEN"\necho END >> "$SEEN"\n')
+    stub.chmod(0o755)
+    seen = tmp_path / "seen"
+    for variables in [{}, {"FULL": "1", "LEG": "1m"}] if study == "report" else [{}]:
+        done = run(study, tmp_path, SEEN=str(seen), OUT="outputs", QUICK="", **variables)
+        assert done.returncode == 0, done.stderr
+    ran = [command.splitlines() for command in seen.read_text().strip().removesuffix("END").split("\nEND\n")]
+    blocks = re.findall(r"```bash\n(.*?)```", readme(study), re.S)
+    assert ran == [shlex.split(line) for block in blocks for line in block.splitlines()]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("study", STUDIES)
+def test_the_toy_version_runs(study: str, tmp_path: Path) -> None:
+    done = run(study, QUICK="1", OUT=str(tmp_path))
+    assert done.returncode == 0, done.stdout + done.stderr
+    out = tmp_path / f"quick-{study}"
+    assert list(pd.read_csv(out / "results.csv")) == list(pd.read_csv(ROOT / "experiments" / study / "results.csv"))
+    assert "| --- |" in done.stdout and (out / "figure.png").is_file()
+
+
+def write_run(folder: Path, result: dict[str, object], data: dict[str, object] | None = None) -> None:
+    folder.mkdir(parents=True)
+    (folder / "result.json").write_text(json.dumps(result))
+    (folder / ".hydra").mkdir()
+    config = {"seed": result.get("seed", 0), "data": {"batch_size": 8, "seq_len": 32} | (data or {})}
+    (folder / ".hydra" / "config.yaml").write_text(yaml.safe_dump(config))
+    (folder / ".hydra" / "overrides.yaml").write_text("[]")
+
+
+METRICS = {
+    "val/bits_per_base": 1.8,
+    "test/bits_per_base": 1.8,
+    "test/accuracy": 0.4,
+    "baseline/order": 6,
+    "seconds": 60,
+    "baseline/bits_per_base": 1.95,
+    "baseline/accuracy": 0.39,
+    "imm/bits_per_base": 1.93,
+    "imm/accuracy": 0.42,
+    "train/tokens_per_second": 1000,
+    "model/parameters": 90_000,
+    "train/steps": 600,
+}
+
+
+def test_context_weighs_positions_and_averages_seeds(tmp_path: Path) -> None:
+    context = module("context")
+    for length in (10, 1000):
+        for seed in (0, 1):
+            folder = tmp_path / f"{length}-{seed}"
+            write_run(folder, METRICS | {"seed": seed}, {"seq_len": length})
+            n = np.full(length, 3000)
+            n[0] = 0
+            bits = 1.75 + 0.2 / np.arange(1, length + 1) + 0.01 * seed
+            columns = {"position": np.arange(1, length + 1), "n": n, "bits_per_base": np.where(n > 0, bits, np.nan)}
+            pd.DataFrame(columns).to_csv(folder / "positions.csv", index=False)
+    tables = context.record(tmp_path)
+    results, points = tables["results.csv"], tables["positions.csv"]
+    assert results["data.seq_len"].tolist() == [10, 10, 1000, 1000] and results["seed"].tolist() == [0, 1, 0, 1]
+    assert results["train/tokens"].tolist() == [600 * 8 * 10] * 2 + [600 * 8 * 1000] * 2
+    tenth = 1.75 + 0.2 / np.arange(901, 1001)
+    assert results["last_tenth/bits_per_base"].tolist() == pytest.approx(
+        [1.77, 1.78, tenth.mean(), tenth.mean() + 0.01]
+    )
+    for _, bins in points.groupby("data.seq_len"):  # nothing is missed, nothing counted twice
+        assert bins["first"].tolist() == [1, *(bins["last"].iloc[:-1] + 1)]
+        assert bins["n"].tolist()[1:] == [6000 * k for k in (bins["last"] - bins["first"] + 1)[1:]]
+    second = points[(points["data.seq_len"] == 1000) & (points["first"] == 2)].iloc[0]
+    assert second["bits_per_base"] == pytest.approx(1.855) and second["standard_error"] == pytest.approx(0.005)
+    (tmp_path / "10-0" / "positions.csv").unlink()
+    with pytest.raises(SystemExit) as end:
+        plot("context", tmp_path, "--out", tmp_path / "out")
+    assert end.value.code == 2
+
+
+def test_tokens_counts_new_bases(tmp_path: Path) -> None:
+    for k, stride in ((4, 4), (3, 1), (1, 1)):
+        told = {"tokens/k": k, "tokens/stride": stride, "tokens/new_bases": stride, "seed": 0}
+        write_run(tmp_path / f"{k}", METRICS | told)
+    results = module("tokens").record(tmp_path)["results.csv"]
+    assert results["tokens"].tolist() == ["characters", "overlapping", "disjoint"]
+    assert results["train/bases"].tolist() == [600 * 8 * 32 * stride for stride in (1, 1, 4)]
+
+
+def test_a_study_without_results_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "runs" / "one").mkdir(parents=True)
+    (tmp_path / "runs" / "one" / "metrics.csv").write_text("step,train/loss\n1,1.4\n")
+    for study in STUDIES:
+        with pytest.raises(SystemExit) as end:
+            plot(study, tmp_path / "runs", "--out", tmp_path / "out")
+        assert end.value.code == 2
+        assert "not in the table: one" in (err := capsys.readouterr().err) and "is finished: give the" in err
+
+
+def test_the_loss_curves_agree_with_the_results() -> None:
+    folder = ROOT / "experiments" / "report"
+    results, losses = pd.read_csv(folder / "results.csv"), pd.read_csv(folder / "losses.csv")
+    for run in results.to_dict("records"):
+        mine = losses[(losses["model"] == run["model"]) & (losses["split"] == run["split"])]
+        train, val = (mine[mine["part"] == part] for part in ("training", "validation"))
+        assert train["loss"].iloc[-1] == pytest.approx(run["train/last_loss"], abs=1e-3)
+        assert val["loss"].min() == pytest.approx(run["val/bits_per_base"] * math.log(2), abs=5e-3)
+    for stated in pd.read_csv(folder / "report.csv").to_dict("records"):
+        curve = pd.read_csv(folder / "curves" / f"model{stated['model']:.0f}.csv")
+        assert curve["loss"].iloc[-1] == stated["loss"] and curve["step"].iloc[-1] < stated["steps"]
+
+
+def compose(experiment: str) -> DictConfig:
+    resolvers.register()
+    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
+        return hydra.compose("train", [f"experiment={experiment}", "data/split=contiguous"])
+
+
+def test_the_small_recipes_are_the_report_s_but_for_their_size() -> None:
+    assert "data.bases=50000" in readme("report")
+    for model in (1, 2, 3):
+        small, full = compose(f"report{model}"), compose(f"model{model}")
+        assert small.scale == "small" and full.scale == "report"
+        assert all(
+            small.data[k] == full.data[k] for k in ("seq_len", "k", "stride", "carry_tokens", "reverse_complement")
+        )
+        assert all(small.model[key] == full.model[key] for key in ("num_layers", "dropout", "forget_bias"))
+        assert small.optimizer == full.optimizer and not small.data.carry_state
+        assert (
+            full.model.hidden_size == 4 * small.model.hidden_size and full.data.batch_size == 32 * small.data.batch_size
+        )
+        passes = [
+            cfg.trainer.max_steps * cfg.data.batch_size / bases for cfg, bases in ((small, 5e4), (full, 5_682_322))
+        ]
+        assert passes[0] == pytest.approx(passes[1], rel=0.01)
