@@ -187,7 +187,7 @@ def test_tensorboard_has_the_hparams_tab(ran):
 
 def test_the_console_ends_with_the_table(ran):
     end = ran.out[ran.out.index("accuracy (%)") :]
-    for row in ("model, frozen test", "baseline, order-", "imm of tables", "chance", "leakage: 0.0 %"):
+    for row in ("model, frozen test", "baseline, order-", "interpolated Markov model", "chance", "leakage: 0.0 %"):
         assert row in end
     assert f"files:   {ran.folder}" in end
     assert f"tensorboard --logdir {ran.folder}" in end

@@ -61,7 +61,7 @@ def quiet_libraries() -> None:
     """Keep Lightning's hardware report, tips and internal deprecations off the console; its warnings stay."""
     for name in ("lightning.pytorch", "lightning.fabric", "pytorch_lightning", "matplotlib"):
         logging.getLogger(name).setLevel(logging.WARNING)
-        logging.getLogger(name).handlers.clear()  # Hydra's console and file show what is left, once
+    logging.getLogger("lightning").handlers.clear()  # Hydra's console and file show what is left, once
     logging.getLogger("lightning.pytorch.profilers").setLevel(logging.INFO)  # trainer.profiler reports there
     for text in (
         ".*isinstance.treespec, LeafSpec..*",  # Lightning inside PyTorch's pytree
