@@ -31,16 +31,12 @@ _SETTINGS = "genoseq:settings"  # the study's attribute that holds what its tria
 
 @dataclass
 class Search:
-    """Minimise what the jobs return (validation bits per base) over a space in Hydra's sweep grammar.
+    """Minimise what the jobs return, validation bits per base, over a space in Hydra's sweep grammar.
 
-    ``interval(a,b)`` is sampled uniformly, ``tag(log,interval(a,b))`` uniformly in the logarithm, ``int(…)`` of either
-    as integers; ``range`` keeps its order and step; ``choice`` and ``a,b,c`` are categorical.
-
-    Trials are kept in `storage`. The same command with the same folder resumes: trials that were stopped run first,
-    with their numbers and settings, then new ones until there are `n_trials`. Each trial's sampler is seeded by
-    (seed, trial number), so `random` proposes the same settings whatever is stopped or runs beside it, and `tpe` does
-    if it knows the same results when it is asked (always with ``n_jobs: 1``). A trial with the settings of a finished
-    one takes its value and is not run again.
+    The same command with the same folder resumes: trials that were stopped run first, with their numbers and settings,
+    then new ones until there are `n_trials`. Each trial's sampler is seeded by (seed, trial number), so `random`
+    proposes the same settings whatever is stopped or runs beside it; `tpe` does if it knows the same results when it
+    is asked (always with ``n_jobs: 1``). A trial with the settings of a finished one takes its value.
 
     Parameters
     ----------
@@ -145,7 +141,7 @@ class Search:
             trials = study.get_trials(deepcopy=False)
             waiting = (trial.number for trial in trials if trial.state is TrialState.WAITING)
             study.sampler = self._sampler(min(waiting, default=len(trials)))
-            batch.append(study.ask(space.distributions))
+            batch.append(study.ask({**space.distributions}))
         return batch
 
     def _sampler(self, number: int) -> BaseSampler:

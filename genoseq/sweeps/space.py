@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from hydra.core.override_parser.types import IntervalSweep, RangeSweep, Transformer, ValueType
 from hydra.errors import HydraException
-from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.distributions import CategoricalDistribution as Categorical
+from optuna.distributions import FloatDistribution, IntDistribution
 
 from genoseq.errors import UserError
 from genoseq.overrides import Override, key_of, parse, quote, settings
 
+Distribution = Categorical | FloatDistribution | IntDistribution
+# a text that Hydra reads as itself without quotes
+_PLAIN = re.compile(r"(?!(true|false|null|nan|inf)$)[a-z_][\w./-]*", re.ASCII | re.IGNORECASE)
 HOW_TO = (
     "write one as key=interval(low,high), key=tag(log,interval(low,high)), key=int(interval(low,high)), "
     "key=range(start,stop,step) or key=a,b,c"
@@ -26,7 +31,7 @@ class Space:
 
     Attributes
     ----------
-    distributions : dict of BaseDistribution
+    distributions : dict of Distribution
         By override key (with its ``+`` or ``++``), sorted, so that the order of a command's arguments changes no draw.
         A categorical distribution's choices are texts, as an override has them.
     constants : list of str
@@ -35,7 +40,7 @@ class Space:
         What makes trials comparable: the value or values of each key, as written.
     """
 
-    distributions: dict[str, BaseDistribution]
+    distributions: dict[str, Distribution]
     constants: list[str]
     settings: dict[str, str]
 
@@ -49,9 +54,11 @@ class Space:
 
     def examples(self) -> list[list[str]]:
         """Return the overrides of a few trials that together hold every option of the config groups."""
-        options = {key: _options(key, distribution) for key, distribution in self.distributions.items()}
-        rows = range(max(map(len, options.values())))
-        return [self.overrides({key: values[i % len(values)] for key, values in options.items()}) for i in rows]
+        varied = self.distributions.items()
+        first = {key: d.choices[0] if isinstance(d, Categorical) else d.low for key, d in varied}
+        groups = {key: d.choices for key, d in varied if isinstance(d, Categorical) and "." not in key}
+        rows = range(max(map(len, groups.values()), default=1))
+        return [self.overrides(first | {key: c[i % len(c)] for key, c in groups.items()}) for i in rows]
 
 
 def read_space(params: Mapping[str, object], arguments: Sequence[str]) -> Space:
@@ -83,7 +90,7 @@ def read_space(params: Mapping[str, object], arguments: Sequence[str]) -> Space:
     )
 
 
-def _distribution(override: Override) -> BaseDistribution:
+def _distribution(override: Override) -> Distribution:
     sweep: Any = override.value()
     if override.value_type is ValueType.GLOB_CHOICE_SWEEP:
         raise UserError(f"{override.input_line}: glob(…) cannot be sampled; name the options: {key_of(override)}=a,b,c")
@@ -96,16 +103,16 @@ def _distribution(override: Override) -> BaseDistribution:
             return _range(sorted(sweep.range()), abs(sweep.step))
     except (ValueError, HydraException) as error:
         raise UserError(f"{override.input_line}: {error}") from error
-    return CategoricalDistribution(tuple(dict.fromkeys(_choice(value) for value in override.sweep_iterator())))
+    return Categorical(tuple(dict.fromkeys(_choice(value) for value in override.sweep_iterator())))
 
 
-def _interval(low: Any, high: Any, log: bool) -> BaseDistribution:
+def _interval(low: Any, high: Any, log: bool) -> Distribution:
     if not (math.isfinite(low) and math.isfinite(high)):
         raise ValueError("an interval needs two finite ends")
     return IntDistribution(low, high, log) if isinstance(low, int) else FloatDistribution(low, high, log)
 
 
-def _range(values: Sequence[float], step: float) -> BaseDistribution:
+def _range(values: Sequence[float], step: float) -> Distribution:
     if not values:
         raise ValueError("the range is empty; its stop is not part of it")
     if isinstance(values[0], int):
@@ -116,17 +123,12 @@ def _range(values: Sequence[float], step: float) -> BaseDistribution:
 
 def _choice(value: Any) -> str:
     """Return a choice as an override has it; Hydra has removed the quotes of ``choice('a,b')``."""
-    text: str = Transformer.str(value)
     if type(value) is str:
-        try:
-            read_back = parse([f"key={text}"])[0].value() == value
-        except UserError:
-            read_back = False
-        return text if read_back else quote(value)
-    return text
+        return value if _PLAIN.fullmatch(value) else quote(value)
+    return str(Transformer.str(value))
 
 
-def _text(value: Any, distribution: BaseDistribution) -> str:
+def _text(value: Any, distribution: Distribution) -> str:
     """Return a sampled value as an override has it: 4 significant digits, so that folder names stay short."""
     if not isinstance(distribution, FloatDistribution):
         return str(value)
@@ -134,10 +136,3 @@ def _text(value: Any, distribution: BaseDistribution) -> str:
     narrow = high - low < 0.1 * max(abs(low), abs(high))  # there 4 digits would leave few values
     digits = 10 if step else 17 if narrow else 4
     return repr(min(max(float(f"{value:.{digits}g}"), low), high))
-
-
-def _options(key: str, distribution: BaseDistribution) -> Sequence[Any]:
-    if isinstance(distribution, CategoricalDistribution):
-        return distribution.choices[:1] if "." in key else distribution.choices  # a config group has no dot
-    assert isinstance(distribution, (IntDistribution, FloatDistribution))
-    return (distribution.low,)
