@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from omegaconf import DictConfig
@@ -11,11 +12,12 @@ from genoseq.app.cli import command
 
 @command("sweep")
 def main(cfg: DictConfig) -> float | None:
-    """Write and print a sweep's report; return the best setting's validation bits per base."""
-    from genoseq.sweeps.groups import fold
-    from genoseq.sweeps.report_files import write_sweep
+    """Write and print a sweep's report; return the best setting's mean validation bits per base."""
+    from genoseq.sweeps.read import OBJECTIVE
+    from genoseq.sweeps.table import write_sweep
 
-    return fold(write_sweep(Path(str(cfg.dir))))[0].val.mean
+    best = write_sweep(Path(str(cfg.dir)))[OBJECTIVE].iloc[0]
+    return None if math.isnan(best) else float(best)
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def write(folder: Path, runs: Iterable[Fake], jobs: bool = True) -> Path:
         if run.state != "waiting":
             _write_run(folder / name, run, words)
     if jobs:
-        (folder / "jobs.json").write_text(json.dumps({"verb": "train", "varied": [], "jobs": listed}))
+        (folder / "jobs.json").write_text(json.dumps({"command": "train", "varied": [], "jobs": listed}))
     return folder
 
 

@@ -20,7 +20,7 @@ def finish(config: DictConfig) -> int:
             print(f"failed  {job['name']}: {job['why']}")
         print(f"files: {folder}")
         return len(failed)
-    from genoseq.sweeps.report_files import write_sweep
+    from genoseq.sweeps.table import write_sweep
 
     try:
         write_sweep(folder)

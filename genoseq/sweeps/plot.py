@@ -1,204 +1,201 @@
-"""The picture of a sweep: what each parameter is worth, and which settings are best."""
+"""Draw a sweep: a panel a parameter, and below a heat map of two parameters or parallel coordinates of more."""
 
 from __future__ import annotations
 
 import io
 import math
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+import numpy as np
+import pandas as pd
+import seaborn as sns
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.lines import Line2D
+from matplotlib.figure import Figure, SubFigure
+from pandas.plotting import parallel_coordinates
 
 from genoseq.files import write_atomic
 from genoseq.overrides import short_names
-from genoseq.report.figures import BLACK, BLUE, INK, ORANGE, SKY, VERMILLION
-from genoseq.sweeps.groups import Group, Sweep, fold
-from genoseq.sweeps.report_panels import (
-    LETTERS,
-    Dot,
-    heat_map,
-    line_style,
-    mean_line,
-    scatter_map,
-    star,
-    strip_panel,
-    turn_labels,
-)
-from genoseq.sweeps.report_parallel import HIGHLIGHTED, MAP_BEST, parallel_panel
-from genoseq.sweeps.report_scales import MANY, Scale, View, view_of
-from genoseq.sweeps.report_words import Level, genomes, leaks, levels
+from genoseq.sweeps.read import OBJECTIVE
+from genoseq.sweeps.table import bits_text, headline, is_grid, leaks, parameters, shown
 
-_WIDTH = 13.0  # inches, at 100 dots each
-_MOST = 8  # parameters drawn
 _BITS = "validation bits per base"
+_OFF_SCALE = "off the scale"
+_MANY = 12  # numbers beyond which a parameter has a continuous axis
+_MOST = 8  # parameters drawn
+_PER_ROW = 4  # panels
+_LETTERS = 30  # in the labels of an axis, beyond which they would touch
 
 
-def draw_sweep(sweep: Sweep, out_png: Path) -> None:
-    """Draw a sweep as a PNG, 1300 pixels wide.
-
-    Parameters
-    ----------
-    sweep : Sweep
-        At least one run has a validation figure.
-    out_png : Path
-    """
+def save_sweep(runs: pd.DataFrame, out_png: Path) -> None:
+    """Draw a sweep into a PNG file, 1300 pixels wide."""
     png = io.BytesIO()
-    sweep_figure(sweep).savefig(png, format="png")
+    draw_sweep(runs).savefig(png, format="png")
     write_atomic(out_png, png.getvalue())
 
 
-def sweep_figure(sweep: Sweep) -> Figure:
-    """Draw a sweep: dots over one parameter, a map of two, parallel coordinates of more."""
-    groups = fold(sweep)
-    keys = sweep.parameters[:_MOST]
-    names = {key: name for key, name in short_names(sweep.parameters).items() if key in keys}
-    drawn = _one if len(keys) < 2 else _two if len(keys) == 2 else _more
-    figure = Figure(dpi=100, layout="constrained", facecolor="white")
-    figure.get_layout_engine().set(h_pad=0.08, w_pad=0.08, hspace=0.03, wspace=0.03)  # type: ignore[union-attr, call-arg]
-    handles, view = drawn(figure, sweep, groups, names)
-    if view.beyond:
-        n, worst = len(view.beyond), view.beyond[-1]
-        notes = ["not in the means"] if any(str(h.get_label()).startswith("mean") for h in handles) else []
-        notes += ["dotted below"] if drawn is _more else []
-        label = ", ".join([f"{n} beyond this scale (up to {worst:,.2f})", *notes])
-        handles.append(_mark("^", VERMILLION, label))
-    handles += [_line(level, style, view) for level, style in line_style(levels(sweep))]
-    _legend(figure, handles)
-    figure.suptitle(_title(sweep), x=0.012, ha="left", fontsize=15, color=INK, weight="bold")
-    turn_labels(figure)
+def draw_sweep(runs: pd.DataFrame) -> Figure:
+    """Draw the validation bits per base of a sweep.
+
+    Parameters
+    ----------
+    runs : DataFrame
+        As `read_sweep` returns them. Of a ``sweep.csv``, the columns ``state``, ``val/bits_per_base`` and those that
+        ``attrs["varied"]`` lists are enough. At least one run has a validation value.
+
+    Returns
+    -------
+    Figure
+        A dot a run for one parameter, a dot a setting for more. What lies far above the rest, as diverged runs do,
+        stands at the upper end of the scale.
+    """
+    keys = parameters(runs)
+    points = _settings(runs, keys) if len(keys) > 1 else runs
+    means = "mean ± standard error" if len(keys) < 2 else "mean ± sd over all the rest" if is_grid(points, keys) else ""
+    points, colours = _mark(points[points[OBJECTIVE].notna()], keys)
+    names = {key: name for key, name in short_names(keys).items() if key in keys[:_MOST]} or {"setting": ""}
+    rows = math.ceil(len(names) / _PER_ROW)
+    with sns.axes_style("whitegrid"):
+        figure = Figure(figsize=(13, 4 * rows + 6 if len(keys) > 1 else 7), dpi=100, layout="constrained")
+        parts: Any = figure.subfigures(2, height_ratios=(4 * rows, 6)) if len(keys) > 1 else [figure]
+        panels = parts[0].subplots(rows, math.ceil(len(names) / rows), sharey=True, squeeze=False).ravel()
+        for axes, key in zip(panels, names, strict=False):
+            _strip(axes, points, key, colours, means)
+            axes.set_xlabel(names[key])
+        for axes in panels[len(names) :]:
+            axes.remove()
+        _legend(parts[0], panels[0])
+        if len(keys) == 2:
+            _heat_map(parts[1].subplots(), points, names)
+        elif len(keys) > 2:
+            _parallel(axes := parts[1].subplots(), points, names)
+            _legend(parts[1], axes)
+    notes = ["validation bits per base, lower is better"]
+    notes += ["this split leaks: the metrics measure memory"] if leaks(runs) else []
+    notes += [f"{len(keys) - _MOST} more parameters not drawn"] if len(keys) > _MOST else []
+    figure.suptitle("\n".join(textwrap.fill(line, 110) for line in (headline(runs), "; ".join(notes))))
     return figure
 
 
-def _legend(figure: Figure, handles: list[Line2D]) -> None:
-    """Put the legend under the picture, in as many columns as there is room for."""
-    legend = None
-    for columns in (3, 2, 1):
-        if legend is not None:
-            legend.remove()
-        legend = figure.legend(
-            handles=handles, loc="outside lower center", ncols=columns, frameon=False, fontsize=LETTERS
+def _settings(runs: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
+    """Return one row a setting, its validation bits per base a mean over seeds."""
+    for by in ([*keys, "seed"], keys) if "seed" in runs.attrs["varied"] else (keys,):
+        runs = runs.groupby(by, sort=False, dropna=False)[OBJECTIVE].mean().reset_index()
+    return runs
+
+
+def _mark(points: pd.DataFrame, keys: list[str]) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Return the points, worst first, with what is drawn (`_BITS`) and its entry in the legend (``kind``); and colours.
+
+    A value far above the better half, or far above chance (2 bits) where the best is below, would squash all others.
+    """
+    points = points.sort_values(OBJECTIVE, ascending=False).assign(setting="")
+    bits, score = points[OBJECTIVE], points.groupby(keys or "setting", dropna=False)[OBJECTIVE].transform("mean")
+    best, middle = bits.min(), bits.median()
+    fence = max(middle + 5 * (middle - best), best + 0.15)
+    near = bits <= (min(fence, 2.2) if best < 2 else fence)
+    top = bits[near].max()
+    points[_BITS] = bits.where(near, top + max(0.1 * (top - best), 0.01))
+    kinds = ["one setting", "the best setting"] if len(keys) > 1 else ["one run", "one run of the best setting"]
+    kinds += [] if near.all() else [f"{_OFF_SCALE}, up to {bits.max():.4g}"]
+    points["kind"] = np.select([~near, score == score.min()], [kinds[-1], kinds[1]], default=kinds[0])
+    palette = sns.color_palette("colorblind")
+    return points, dict(zip(kinds, (palette[0], palette[1], palette[7]), strict=False))
+
+
+def _is_continuous(values: pd.Series[Any]) -> bool:
+    return pd.api.types.is_numeric_dtype(values) and values.nunique() > _MANY
+
+
+def _scale(values: pd.Series[Any]) -> str:
+    return "log" if values.min() > 0 and values.max() >= 30 * values.min() else "linear"
+
+
+def _ordered(values: pd.Series[Any]) -> list[str]:
+    """Return the distinct values as text: numbers by size, then words."""
+    distinct = values.drop_duplicates()
+    order = np.lexsort((distinct.astype(str), pd.to_numeric(distinct, errors="coerce")))
+    return [shown(value) for value in distinct.iloc[order]]
+
+
+def _strip(axes: Axes, points: pd.DataFrame, key: str, colours: Mapping[str, Any], means: str) -> None:
+    """Draw the points over the values of one parameter; with the mean of each value if `means` names it."""
+    look = {"hue": "kind", "palette": colours, "hue_order": list(colours), "y": _BITS, "ax": axes}
+    if _is_continuous(points[key]):
+        sns.scatterplot(points, x=key, s=60, **look)
+        axes.set_xscale(_scale(points[key]))
+        return
+    x, order = points[key].map(shown), _ordered(points[key])
+    sns.stripplot(points, x=x, order=order, size=8, **look)
+    near = ~points["kind"].str.startswith(_OFF_SCALE)
+    if means and x[near].value_counts().max() > 1:
+        look = {"color": "black", "linestyle": "none", "linewidth": 1.5, "capsize": 0.1, "zorder": 5, "ax": axes}
+        bars = "sd" if "sd" in means else "se"
+        sns.pointplot(
+            points[near], x=x[near], y=_BITS, order=order, errorbar=bars, label=means, err_kws={"zorder": 5}, **look
         )
-        if legend.get_window_extent().width <= 0.98 * figure.bbox.width:
-            return
+    if sum(map(len, order)) > _LETTERS:
+        axes.set_xticks(axes.get_xticks(), order, rotation=45, ha="right", rotation_mode="anchor")
 
 
-def _title(sweep: Sweep) -> str:
-    counts = sweep.counts
-    rest = ", ".join(f"{n} {state}" for state, n in counts.items() if n and state != "done")
-    done = f"{counts['done']} of {len(sweep.runs)} runs done" + (f" ({rest})" if rest else "")
-    hidden = len(sweep.parameters) - _MOST
-    what = ", ".join(short_names(sweep.parameters).values())
-    what = what if len(what) <= 80 else f"{len(sweep.parameters)} parameters"
-    about = "; ".join([*genomes(sweep)[:3], *([f"sweep of {what}"] if what else []), done])
-    notes = [f"{_BITS}, lower is better"]
-    notes += ["this split leaks: the figures measure memory"] if leaks(sweep) else []
-    notes += [f"{hidden} more parameters not drawn"] if hidden > 0 else []
-    whole = "; ".join([about, *notes])
-    return whole if len(whole) <= 100 else "\n".join(textwrap.fill(part, 100) for part in (about, "; ".join(notes)))
+def _legend(figure: Figure | SubFigure, axes: Axes) -> None:
+    """Put the legend of one of the axes under all of them."""
+    handles, labels = axes.get_legend_handles_labels()
+    for panel in figure.axes:
+        if legend := panel.get_legend():
+            legend.remove()
+    figure.legend(handles, labels, loc="outside lower center", ncols=4)
 
 
-def _mark(marker: str, colour: str, label: str, edge: str | None = None) -> Line2D:
-    return Line2D(
-        [], [], linestyle="", marker=marker, color=colour, markeredgecolor=edge or colour, markersize=10, label=label
+def _heat_map(axes: Axes, points: pd.DataFrame, names: dict[str, str]) -> None:
+    """Draw the bits per base of each pair of values; of many values, as coloured dots."""
+    down, along = sorted(names, key=lambda key: points[key].nunique())
+    if _is_continuous(points[along]):
+        sns.scatterplot(points, x=along, y=down, hue=_BITS, palette="viridis", s=120, ax=axes)
+        axes.set_xscale(_scale(points[along]))
+        if _is_continuous(points[down]):
+            axes.set_yscale(_scale(points[down]))
+    else:
+        text = points.assign(**{key: points[key].map(shown) for key in names})
+        drawn, true = (
+            text.pivot(index=down, columns=along, values=bits).reindex(_ordered(points[down]))[_ordered(points[along])]
+            for bits in (_BITS, OBJECTIVE)
+        )
+        axes.grid(False)
+        sns.heatmap(drawn, annot=true.map(bits_text), fmt="", cmap="viridis", cbar_kws={"label": _BITS}, ax=axes)
+    axes.set(xlabel=names[along], ylabel=names[down])
+
+
+def _parallel(axes: Axes, points: pd.DataFrame, names: dict[str, str]) -> None:
+    """Draw every setting as a line across its parameters, coloured by its quarter of the ranking."""
+    names = names | {_BITS: _BITS}
+    lines = pd.DataFrame(index=points.index)
+    for position, key in enumerate(names):
+        axis = axes.twinx()
+        axis.spines["right"].set_position(("data", position))
+        axis.grid(False)
+        if key == _BITS or _is_continuous(points[key]):
+            scale = "linear" if key == _BITS else _scale(points[key])
+            values = np.log(points[key]) if scale == "log" else points[key]
+            low, span = values.min(), (values.max() - values.min()) or 1.0
+            lines[key] = (values - low) / span
+            limits = np.array([low - 0.08 * span, low + 1.08 * span])
+            axis.set(yscale=scale, ylim=np.exp(limits) if scale == "log" else limits)
+        else:
+            order = _ordered(points[key])
+            places = np.linspace(0, 1, len(order))
+            lines[key] = points[key].map(shown).map(dict(zip(order, places, strict=True)))
+            lines[key] += np.linspace(0.04, -0.04, len(points))  # side by side, the best lowest
+            axis.set_yticks(places, order)
+            axis.set_ylim(-0.08, 1.08)
+    quarter = pd.qcut(np.arange(len(points)), min(4, len(points)), labels=False)
+    lines["range"] = (
+        points[OBJECTIVE].groupby(quarter).transform(lambda b: f"{bits_text(b.min())} to {bits_text(b.max())}")
     )
-
-
-def _line(level: Level, style: dict[str, object], view: View) -> Line2D:
-    out = "" if level in view.levels else ", off this scale"
-    part = "" if level.label == "chance" else ", on the test part"
-    return Line2D([], [], label=f"{level.label}{part}: {level.bits:.3f}{out}", **style)  # type: ignore[arg-type]
-
-
-def _dots(groups: Sequence[Group], key: str) -> list[Dot]:
-    best = groups[0]
-    return [Dot(g.settings[key], g.val.mean, g is best) for g in groups if g.val.mean is not None]
-
-
-def _handles(groups: Sequence[Group], spread: str) -> list[Line2D]:
-    repeated = max(group.seeds for group in groups) > 1
-    out = [_mark("o", SKY, "one setting, mean over its seeds" if repeated else "one setting", BLUE)]
-    out += [_mark("*", ORANGE, "the best", BLACK)]
-    return [*out, Line2D([], [], color=BLACK, marker="o", markersize=5, label=spread)] if spread else out
-
-
-def _one(figure: Figure, sweep: Sweep, groups: Sequence[Group], names: dict[str, str]) -> tuple[list[Line2D], View]:
-    """Draw every run over the values of the one parameter."""
-    figure.set_size_inches(_WIDTH, 7.2)
-    axes = figure.add_subplot()
-    key = next(iter(names), "")
-    runs = [(run.settings.get(key), run.val) for group in groups for run in group.runs]
-    dots = [Dot(value if key else "all runs", bits) for value, bits in runs if bits is not None]
-    scale = Scale.of(value if key else "all runs" for value, _ in runs)
-    view = view_of((dot.bits for dot in dots), levels(sweep))
-    strip_panel(axes, dots, scale, names.get(key, "one setting"), view, levels(sweep))
-    axes.set_ylabel(_BITS, fontsize=LETTERS + 1, color=INK)
-    handles = [_mark("o", SKY, "one run", BLUE)]
-    if key:
-        star(axes, scale.at(groups[0].settings[key]), groups[0].val.mean or view.low)
-        handles.append(_mark("*", ORANGE, "the best setting", BLACK))
-    if not scale.continuous:
-        mean_line(axes, dots, scale, view, standard_error=True)
-    if not scale.continuous and max(group.val.n for group in groups) > 1:
-        handles.append(Line2D([], [], color=BLACK, marker="o", markersize=5, label="mean ± standard error over seeds"))
-    return handles, view
-
-
-def _two(figure: Figure, sweep: Sweep, groups: Sequence[Group], names: dict[str, str]) -> tuple[list[Line2D], View]:
-    """Draw the map of both parameters, and beside it what each is worth."""
-    figure.set_size_inches(_WIDTH, 7.8)
-    grid = figure.add_gridspec(2, 2, width_ratios=(1.25, 1))
-    view = view_of((g.val.mean for g in groups if g.val.mean is not None), levels(sweep))
-    scales = {key: Scale.of(group.settings[key] for group in groups) for key in names}
-    down, along = sorted(names, key=lambda key: len(scales[key].values))
-    pair = (down, along)
-    board = figure.add_subplot(grid[:, 0])
-    draw = scatter_map if any(len(scale.values) > MANY for scale in scales.values()) else heat_map
-    bar = figure.colorbar(draw(board, groups, pair, names, view), ax=board, pad=0.02, aspect=32)
-    _name_bar(bar.ax)
-    handles = _effect_panels([figure.add_subplot(grid[i, 1]) for i in range(2)], sweep, groups, names, view)
-    return handles, view
-
-
-def _more(figure: Figure, sweep: Sweep, groups: Sequence[Group], names: dict[str, str]) -> tuple[list[Line2D], View]:
-    """Draw what each parameter is worth, and under that every setting across all of them."""
-    rows = math.ceil(len(names) / 4)
-    columns = math.ceil(len(names) / rows)
-    figure.set_size_inches(_WIDTH, 3.4 * rows + 6.2)
-    grid = figure.add_gridspec(2, 1, height_ratios=(3.4 * rows, 4.9))
-    top = grid[0].subgridspec(rows, columns)
-    view = view_of((g.val.mean for g in groups if g.val.mean is not None), levels(sweep))
-    places = [figure.add_subplot(top[i // columns, i % columns]) for i in range(len(names))]
-    handles = _effect_panels(places, sweep, groups, names, view)
-    for i, axes in enumerate(places):
-        if i % columns:
-            axes.set_ylabel("")
-            axes.tick_params(labelleft=False)
-    lines = figure.add_subplot(grid[1])
-    bar = figure.colorbar(parallel_panel(lines, groups, names, view), ax=lines, pad=0.01, aspect=24)
-    _name_bar(bar.ax)
-    best = Line2D([], [], color=MAP_BEST, linewidth=5, label=f"the best {HIGHLIGHTED}, outlined (below)")
-    return [*handles, best], view
-
-
-def _name_bar(axes: Axes) -> None:
-    axes.set_ylabel(_BITS, fontsize=LETTERS, color=INK)
-    axes.tick_params(labelsize=LETTERS - 1)
-
-
-def _effect_panels(
-    places: Sequence[Axes], sweep: Sweep, groups: Sequence[Group], names: dict[str, str], view: View
-) -> list[Line2D]:
-    """Draw one panel a parameter; return the entries of their legend."""
-    few = False
-    for axes, (key, name) in zip(places, names.items(), strict=True):
-        dots = _dots(groups, key)
-        scale = Scale.of(group.settings[key] for group in groups)
-        strip_panel(axes, dots, scale, name, view, levels(sweep))
-        if not scale.continuous:
-            few = True
-            mean_line(axes, dots, scale, view, standard_error=False)
-        axes.set_ylabel("val bits per base", fontsize=LETTERS, color=INK)
-    return _handles(groups, "mean ± sd over all the rest" if few else "")
+    colours = sns.color_palette("viridis_r", lines["range"].nunique())
+    parallel_coordinates(lines, "range", ax=axes, color=colours, alpha=0.7, linewidth=2)
+    turned = sum(map(len, names.values())) > 3 * _LETTERS
+    axes.set_xticks(range(len(names)), names.values(), rotation=20 * turned, ha="right" if turned else "center")
+    axes.set(yticks=[], ylim=(-0.08, 1.08))

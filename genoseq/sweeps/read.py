@@ -78,7 +78,7 @@ def read_sweep(folder: Path | str) -> pd.DataFrame:
     given = list(dict.fromkeys(key for run in runs for key in run.given))
     values = {key: [run.setting(key) for run in runs] for key in dict.fromkeys([*order, *given]) if key in given}
     varied = [key for key, column in values.items() if len({_identity(v) for v in column if v is not _UNKNOWN}) > 1]
-    columns = {key: [None if value is _UNKNOWN else value for value in values[key]] for key in varied}
+    columns = {key: _column(values[key]) for key in varied}
     rows = [run.row() | {key: column[i] for key, column in columns.items()} for i, run in enumerate(runs)]
     # `seed` is a result and may be a setting
     frame = pd.DataFrame([run.metrics() | row for run, row in zip(runs, rows, strict=True)])
@@ -95,6 +95,13 @@ def _is_run(folder: Path) -> bool:
 def _natural(name: str) -> list[tuple[bool, int, str]]:
     """Return a sort key by which 2 comes before 10."""
     return [(not part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in re.split(r"(\d+)", name)]
+
+
+def _column(values: list[Any]) -> list[Any]:
+    """Return the values of a setting, None where unknown; booleans as text among others, since True equals 1."""
+    mixed = len({isinstance(value, bool) for value in values}) > 1
+    values = [str(value).lower() if mixed and isinstance(value, bool) else value for value in values]
+    return [None if value is _UNKNOWN else value for value in values]
 
 
 def _identity(value: object) -> tuple[bool, object]:

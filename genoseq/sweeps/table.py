@@ -1,169 +1,367 @@
-"""The lines that a sweep ends with: settings ranked on validation, how sure that is, and what each value is worth."""
+"""Rank a sweep's settings, say how sure the ranking is, and report it on the console, as CSV, JSON and a picture."""
 
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+import warnings
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
 
+import numpy as np
+import pandas as pd
 from rich import box
 from rich.console import Console
 from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
+from scipy import stats
 
+from genoseq.files import write_atomic, write_json
 from genoseq.overrides import short_names
-from genoseq.sweeps.groups import Effect, Group, Run, Stat, Sweep, effects, fold
-from genoseq.sweeps.report_words import (
-    bits,
-    cautions,
-    count_line,
-    genomes,
-    how_sure,
-    leaks,
-    levels,
-    setting,
-    shown,
-    words,
-)
+from genoseq.sweeps.read import OBJECTIVE, STATES, read_sweep
 
-SHOWN = 20  # rows of a table; sweep.csv has all
-_MANY = 12  # distinct values of a parameter beyond which a table by value says nothing
+TEST = "test/bits_per_base"
+_MEANS = [OBJECTIVE, TEST, "test/accuracy", "seconds"]
+_CSV = [OBJECTIVE, TEST, "test/accuracy", "baseline/bits_per_base", "imm/bits_per_base"]
+_CSV += ["step", "train/tokens_per_second", "seconds"]
+_SHOWN = 20  # rows of a table on the console
+_MANY = 12  # values of a parameter beyond which a table by value says nothing
+_FEW_SEEDS = 3  # Welch's test has no power below
+_SAME = 0.0005  # bits per base; equal at three decimals
 
 
-def print_sweep(sweep: Sweep, console: Console | None = None) -> None:
-    """Print how a sweep went, or how far it is.
+def write_sweep(folder: Path | str, console: Console | None = None) -> pd.DataFrame:
+    """Print how a sweep went, or how far it is, and write ``sweep.csv``, ``sweep.json`` and ``sweep.png``.
 
     Parameters
     ----------
-    sweep : Sweep
+    folder : Path or str
+        The sweep's.
     console : Console, optional
-        Standard output if left out.
+        Standard output by default.
+
+    Returns
+    -------
+    DataFrame
+        The settings, best first, as `rank_settings` returns them.
+
+    Raises
+    ------
+    UserError
+        If there is no such folder, or no run in it.
     """
-    console = console or Console()
-    groups = fold(sweep)
-    _say(console, "")
-    _say(console, ", ".join([*genomes(sweep), count_line(sweep)]))
-    if any(group.val.mean is not None for group in groups):
-        console.print(_ranking(sweep, groups, console))
-        if len(groups) > SHOWN:
-            _say(console, f"… and {len(groups) - SHOWN} more, in sweep.csv")
-        _say(console, "")
-    _unfinished(console, sweep)
-    for sentence in cautions(sweep):
-        _say(console, sentence, "bold red" if leaks(sweep) else "yellow")
-    _verdict(console, groups, bool(sweep.done))
-    for key in sweep.parameters:
-        _effect(console, sweep, key, effects(groups, key))
-    _say(console, "")
-    console.print(Text(f"files:   {sweep.folder}"), soft_wrap=True)
-    console.print(Text(f"curves:  tensorboard --logdir {shlex.quote(str(sweep.folder))}"), soft_wrap=True)
+    folder = Path(folder)
+    runs = read_sweep(folder)
+    settings = rank_settings(runs)
+    table = runs[["name", "state", "why", *runs.attrs["varied"], *_CSV]].rename(columns={"step": "train/steps"})
+    write_atomic(folder / "sweep.csv", table.to_csv(index=False))
+    write_json(folder / "sweep.json", _summary(runs, settings))
+    if settings[OBJECTIVE].notna().any():
+        from genoseq.sweeps.plot import save_sweep  # matplotlib is slow to import
+
+        save_sweep(runs, folder / "sweep.png")
+    _print(runs, settings, folder, console or Console())
+    return settings
 
 
-def _say(console: Console, text: str, style: str = "") -> None:
-    console.print(Text(text, style=style))
+def parameters(runs: pd.DataFrame) -> list[str]:
+    """Return what a sweep varied but for the seed, as override keys."""
+    return [key for key in runs.attrs["varied"] if key != "seed"]
 
 
-def _table(*titles: str, left: int = 1) -> Table:
+def rank_settings(runs: pd.DataFrame) -> pd.DataFrame:
+    """Return the settings of a sweep, lowest mean validation bits per base first, those without one last.
+
+    Parameters
+    ----------
+    runs : DataFrame
+        As `read_sweep` returns them.
+
+    Returns
+    -------
+    DataFrame
+        One row a setting, with the columns
+
+        - one a parameter, named by its override key;
+        - ``val/bits_per_base``, ``test/bits_per_base``, ``test/accuracy``, ``seconds``: means over seeds;
+        - ``sem``: standard error of the mean validation bits per base, nan below two seeds;
+        - ``done``, ``seeds``: seeds with a finite validation value, and seeds asked for;
+        - ``by_seed``: dict of the validation bits per base by seed, nan where there are none;
+        - ``runs``, ``states``: lists of the names and the states of its runs;
+        - ``overrides``: those of a run that has a result, else of the first; without the seed where there are several.
+    """
+    keys = parameters(runs)
+    groups = runs.groupby(keys, sort=False, dropna=False) if keys else [((), runs)]
+    folded = "seed" in runs.attrs["varied"]
+    rows = [dict(zip(keys, values, strict=True)) | _setting(group, folded) for values, group in groups]
+    return pd.DataFrame(rows).sort_values(OBJECTIVE, kind="stable", ignore_index=True)
+
+
+def _setting(runs: pd.DataFrame, folded: bool) -> dict[str, Any]:
+    """Return what `rank_settings` says of the runs of one setting."""
+    # a seed that ran twice is one observation
+    seeds = runs.groupby("seed" if folded else lambda _: 0, dropna=False)[_MEANS].mean()
+    overrides = runs["overrides"].iloc[int(runs[OBJECTIVE].notna().argmax())]
+    return {
+        **seeds.mean(),
+        "sem": seeds[OBJECTIVE].sem(),
+        "done": seeds[OBJECTIVE].count(),
+        "seeds": len(seeds),
+        "by_seed": seeds[OBJECTIVE].to_dict(),
+        "runs": list(runs["name"]),
+        "states": list(runs["state"]),
+        "overrides": [text for text in overrides if len(seeds) == 1 or not text.lstrip("+").startswith("seed=")],
+    }
+
+
+def fresh_seeds(settings: pd.DataFrame) -> set[Any]:
+    """Return the seeds that only some settings were run with: those that all share are the ones that chose the best."""
+    seeds = [set(by_seed) for by_seed in settings["by_seed"]]
+    return set.union(*seeds) - set.intersection(*seeds)
+
+
+def verdict(settings: pd.DataFrame) -> str | None:
+    """Return whether the best setting can be told from the second; None if there are not two to compare.
+
+    Welch's t test of the validation bits per base, on fresh seeds only where there are any: a setting that a seed
+    chose out of many looks better under that seed than it is (the winner's curse).
+    """
+    ranked = settings[settings[OBJECTIVE].notna()]
+    if len(ranked) < 2:
+        return None
+    gap = f"{bits_text(ranked[OBJECTIVE][1] - ranked[OBJECTIVE][0])} bits per base"
+    if settings["seeds"].max() == 1:
+        return (
+            f"How sure: best and second differ by {gap}; with one seed each, this difference may be noise. "
+            "hparams_search=replicate runs the best settings again with fresh seeds."
+        )
+    fresh = fresh_seeds(settings)
+    best, second = (
+        [bits for seed, bits in by_seed.items() if pd.notna(bits) and (not fresh or seed in fresh)]
+        for by_seed in ranked["by_seed"][:2]
+    )
+    which = "fresh seeds (those that chose the settings left out)" if fresh else "seeds, which also ranked the settings"
+    counts = f"{len(best)} and {len(second)} {which}"
+    if min(len(best), len(second)) < _FEW_SEEDS:
+        return f"How sure: best and second differ by {gap}; with {counts}, this may be noise (three of each can tell)."
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", RuntimeWarning)  # seeds that agree to the last digit
+        low, high = stats.ttest_ind(second, best, equal_var=False).confidence_interval(0.95)
+    told = "are clearly apart" if low > 0 else "are the other way round" if high < 0 else "cannot be told apart"
+    return (
+        f"How sure: best and second {told}: second minus best is {fmean(second) - fmean(best):.4f} bits per base, "
+        f"95 % interval {low:.4f} to {high:.4f} (Welch's t test of {counts})."
+    )
+
+
+def is_grid(settings: pd.DataFrame, keys: Sequence[str]) -> bool:
+    """Return whether every combination of the parameters' values has a result, once each."""
+    return bool(
+        settings[OBJECTIVE].notna().all() and len(settings) == settings[list(keys)].nunique(dropna=False).prod()
+    )
+
+
+def marginal_means(settings: pd.DataFrame, keys: Sequence[str]) -> dict[str, pd.DataFrame]:
+    """Return, by parameter, the validation bits per base of the settings with each value; none unless a whole grid.
+
+    Elsewhere the settings with one value differ from those with another in more than that value.
+    """
+    if len(keys) < 2 or not is_grid(settings, keys):
+        return {}
+    of: list[Any] = ["count", "min", "median", "mean", "std", "max"]
+    return {key: settings.groupby(key, dropna=False)[OBJECTIVE].agg(of).reset_index() for key in keys}
+
+
+def baselines(runs: pd.DataFrame) -> list[tuple[str, float, float]]:
+    """Return name, test bits per base and accuracy of the baselines and chance, where every finished run agrees."""
+    done = runs[runs["state"] == "done"]
+    order = _agreed(done, "baseline/order")
+    names = {"baseline": f"order-{order:.0f} Markov model" if pd.notna(order) else "order-k Markov model"}
+    names |= {"imm": "interpolated Markov model", "chance": "chance"}
+    found = [(n, _agreed(done, f"{key}/bits_per_base"), _agreed(done, f"{key}/accuracy")) for key, n in names.items()]
+    return [row for row in found if pd.notna(row[1])]
+
+
+def _agreed(runs: pd.DataFrame, key: str) -> float:
+    values = runs[key].dropna()
+    return float(values.min()) if len(values) and values.max() - values.min() <= _SAME else float("nan")
+
+
+def cautions(runs: pd.DataFrame) -> list[str]:
+    """Return what must be known before the runs are compared."""
+    done = runs[runs["state"] == "done"]
+
+    def differ(*keys: str) -> bool:
+        return len(done.reindex(columns=keys).drop_duplicates()) > 1
+
+    out = []
+    if leaks(runs):
+        out.append("The split leaks: these metrics measure memory, not what the models have learnt about DNA.")
+    if differ("genome/sha256", "genome/name", "split/name"):
+        out.append("Not all runs were validated on the same bases: their metrics differ by the data as well.")
+    if differ("tokens/k", "tokens/stride", "tokens/new_bases"):
+        out.append("The runs' tokens differ: compare their bits per base, not their accuracies, which are per token.")
+    if blank := int(done[OBJECTIVE].isna().sum()):
+        out.append(f"{blank} finished run{'s' * (blank > 1)} without a finite validation metric: ranked last.")
+    return out
+
+
+def leaks(runs: pd.DataFrame) -> bool:
+    """Return whether the test windows of a run overlap its training windows."""
+    return any(value is True for value in runs.get("split/leaks", ()))
+
+
+def headline(runs: pd.DataFrame) -> str:
+    """Return the genomes that runs were trained on, and how many runs are in which state."""
+    genomes = sorted(map(str, runs["genome/name"].dropna().unique())) if "genome/name" in runs else []
+    counts = ", ".join(f"{n} {state}" for state, n in _counts(runs).items() if n)
+    return ", ".join([*genomes, f"{len(runs)} run{'s' * (len(runs) != 1)}: {counts}"])
+
+
+def _counts(runs: pd.DataFrame) -> dict[str, int]:
+    return {state: int((runs["state"] == state).sum()) for state in STATES}
+
+
+def shown(value: Any) -> str:
+    """Return the value of a setting in as few characters as it can be read."""
+    if pd.isna(value):
+        return "null"
+    if isinstance(value, (bool, np.bool_)):
+        return str(value).lower()
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def describe(setting: Mapping[Any, Any]) -> str:
+    """Return a setting in short names, as in ``seq_len=50, lr=0.01``."""
+    names = short_names(setting)
+    return ", ".join(f"{names[key]}={shown(value)}" for key, value in setting.items()) or "the one setting"
+
+
+def bits_text(value: float) -> str:
+    """Return bits per base with four decimals; fewer digits where training has diverged."""
+    return f"{value:.4f}" if abs(value) < 1000 else f"{value:.3g}"
+
+
+def _summary(runs: pd.DataFrame, settings: pd.DataFrame) -> dict[str, Any]:
+    """Return the content of ``sweep.json``; bits are per base, accuracies fractions."""
+    keys = parameters(runs)
+    rows = [
+        {"settings": row[keys].to_dict()} | row.drop([*keys, "by_seed", "states"]).to_dict()
+        for _, row in settings.iterrows()
+    ]
+    unfinished = runs[~runs["state"].isin(["done", "failed"])]
+    return {
+        "objective": OBJECTIVE,
+        "varied": runs.attrs["varied"],
+        "counts": _counts(runs),
+        "best": rows[0] if settings[OBJECTIVE].notna().any() else None,
+        "verdict": verdict(settings),
+        "settings": rows,
+        "effects": {key: table.to_dict("records") for key, table in marginal_means(settings, keys).items()},
+        "failed": runs.loc[runs["state"] == "failed", ["name", "why"]].to_dict("records"),
+        "unfinished": unfinished[["name", "state", "why", "step", "max_steps", "latest"]].to_dict("records"),
+    }
+
+
+def _print(runs: pd.DataFrame, settings: pd.DataFrame, folder: Path, console: Console) -> None:
+    def say(text: str, style: str = "", wrap: bool = True) -> None:
+        console.print(Text(text, style=style), soft_wrap=not wrap)
+
+    keys = parameters(runs)
+    best = settings.iloc[0]
+    ranked = pd.notna(best[OBJECTIVE])
+    say(f"\n{headline(runs)}")
+    if ranked:
+        console.print(_ranking(runs, settings, console))
+        if len(settings) > _SHOWN:
+            say(f"… and {len(settings) - _SHOWN} more, in sweep.csv")
+        say("")
+    for state in ("failed", "stopped", "running"):
+        some = runs[runs["state"] == state]
+        for _, run in some[:_SHOWN].iterrows():
+            say(f"{state}: {run['name']}{_progress(run)}", "red" if state == "failed" else "")
+        if len(some) > _SHOWN:
+            say(f"… and {len(some) - _SHOWN} more {state}, in sweep.csv")
+    for sentence in cautions(runs):
+        say(sentence, "bold red" if leaks(runs) else "yellow")
+    if ranked:
+        test = f"; on the test part, which chose nothing, {bits_text(best[TEST])}" if pd.notna(best[TEST]) else ""
+        say(f"Best on validation: {describe(best[keys].to_dict())}, {bits_text(best[OBJECTIVE])} bits per base{test}.")
+        say(f"Run it again with: python -m genoseq.train {shlex.join(best['overrides'])}".rstrip(), wrap=False)
+        if how_sure := verdict(settings):
+            say(how_sure)
+    else:
+        say("No finished run has a validation metric." if "done" in set(runs["state"]) else "No run has finished yet.")
+    for key, table in marginal_means(settings, keys).items():
+        if 2 <= len(table) <= _MANY:
+            name = short_names(keys)[key]
+            say(f"\nvalidation bits per base by {name}, over all the rest")
+            cells = [
+                [shown(value), str(count), *("–" if pd.isna(x) else bits_text(x) for x in numbers)]
+                for value, count, *numbers in table.itertuples(index=False)
+            ]
+            console.print(_rich_table([name, "settings", "best", "median", "mean", "sd", "worst"], cells))
+    say(f"\nfiles:   {folder}", wrap=False)
+    say(f"curves:  tensorboard --logdir {shlex.quote(str(folder))}", wrap=False)
+
+
+def _progress(run: pd.Series[Any]) -> str:
+    parts = [run["why"]] if pd.notna(run["why"]) else []
+    if pd.notna(run["step"]):
+        parts.append(f"step {run['step']:,}" + (f" of {run['max_steps']:,}" if pd.notna(run["max_steps"]) else ""))
+    if pd.notna(run["latest"]):
+        parts.append(f"{bits_text(run['latest'])} bits per base on validation so far")
+    return f" ({'; '.join(parts)})" if parts else ""
+
+
+def _rich_table(
+    heads: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1, sections: Sequence[int] = ()
+) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for i, title in enumerate(titles):
-        table.add_column(Text(title), justify="left" if i < left else "right", no_wrap=i >= left, overflow="fold")
+    for i, head in enumerate(heads):
+        table.add_column(Text(head), justify="left" if i < left else "right", no_wrap=i >= left, overflow="fold")
+    for i, row in enumerate(rows):
+        table.add_row(*map(Text, row), end_section=i in sections)
     return table
 
 
-def _mean(stat: Stat, form: str, dash: str, scale: float = 1.0) -> str:
-    return dash if stat.mean is None else form.format(scale * stat.mean)
-
-
-def _ranking(sweep: Sweep, groups: Sequence[Group], console: Console) -> Table:
-    """Return the best settings, and under them what they must beat; a column a parameter if there is room for it."""
-    wide = console.options.update(max_width=10_000)
-    for keys in ([list(sweep.parameters)] if sweep.parameters else []) + [[]]:
+def _ranking(runs: pd.DataFrame, settings: pd.DataFrame, console: Console) -> Table:
+    """Return the table of the best settings over the baselines, with as many columns as the console has room for."""
+    keys = parameters(runs)
+    for columns in [keys, []] if keys else [[]]:
         for timed in (True, False):
-            table = _ranked(sweep, groups, console, keys, timed)
-            needs = Measurement.get(console, wide, table)
-            if needs.maximum <= console.width:
+            table = _ranking_table(runs, settings, columns, timed, "-" if console.options.ascii_only else "–")
+            if Measurement.get(console, console.options.update(max_width=10_000), table).maximum <= console.width:
                 return table
     return table
 
 
-def _ranked(sweep: Sweep, groups: Sequence[Group], console: Console, keys: Sequence[str], timed: bool) -> Table:
-    dash = "-" if console.options.ascii_only else "–"
-    repeated = max(group.seeds for group in groups) > 1
-    names = short_names(sweep.parameters)
-    what = [names[key] for key in keys] or ["setting"]
-    heads = [*(["seeds"] if repeated else []), "val\nbits/base", "test\nbits/base", "test\naccuracy (%)"]
-    heads += ["seconds"] if timed else []
-    table = _table("", *what, *heads, left=2 if not keys else 1)
-    shown_groups = groups[:SHOWN]
-    for rank, group in enumerate(shown_groups, start=1):
-        known = group.val.mean is not None
-        cells = [str(rank) if known else dash]
-        cells += [shown(group.settings[key]) for key in keys] or [setting(group.settings).replace(", ", ",\n")]
-        cells += [f"{group.val.n}/{group.seeds}"] if repeated else []
-        error = "" if group.val.se is None else f" ± {bits(group.val.se)}"
-        cells += [bits(group.val.mean) + error if group.val.mean is not None else _state(group)]
-        cells += [
-            dash if group.test.mean is None else bits(group.test.mean),
-            _mean(group.accuracy, "{:.2f}", dash, 100),
-        ]
-        cells += [_mean(group.seconds, "{:,.0f}", dash)] if timed else []
-        style = "bold" if rank == 1 and known else ""
-        table.add_row(*map(Text, cells), style=style, end_section=group is shown_groups[-1])
-    for level in levels(sweep):
-        accuracy = dash if level.accuracy is None else f"{100 * level.accuracy:.2f}"
-        blank = [""] * (len(what) - 1 + repeated + 1)
-        table.add_row(*map(Text, ["", level.label, *blank, f"{level.bits:.4f}", accuracy, ""][: len(table.columns)]))
+def _ranking_table(runs: pd.DataFrame, settings: pd.DataFrame, columns: Sequence[str], timed: bool, dash: str) -> Table:
+    """Return the ranking with a column for each of some parameters, or for all of them together."""
+    keys, several = parameters(runs), settings["seeds"].max() > 1
+    heads = ["", *(short_names(keys)[key] for key in columns)] if columns else ["", "setting"]
+    blank = [""] * (len(heads) - 2 + several + 1)
+
+    def number(value: float, form: str = "{:.2f}") -> str:
+        return form.format(value) if pd.notna(value) else dash
+
+    rows = []
+    for rank, (_, setting) in enumerate(settings[:_SHOWN].iterrows(), start=1):
+        val, sem = setting[OBJECTIVE], setting["sem"]
+        state = next((s for s in ("running", "waiting", "failed", "stopped") if s in setting["states"]), "not finite")
+        row = [str(rank) if pd.notna(val) else dash]
+        row += [shown(setting[key]) for key in columns] or [describe(setting[keys].to_dict()).replace(", ", ",\n")]
+        row += [f"{setting['done']}/{setting['seeds']}"] if several else []
+        row += [bits_text(val) + (f" ± {bits_text(sem)}" if pd.notna(sem) else "") if pd.notna(val) else state]
+        row += [bits_text(setting[TEST]) if pd.notna(setting[TEST]) else dash]
+        rows.append([*row, number(100 * setting["test/accuracy"]), number(setting["seconds"], "{:,.0f}")])
+    for name, bits, accuracy in baselines(runs):
+        rows.append(["", name, *blank, f"{bits:.4f}", number(100 * accuracy), ""])
+    heads += [*(["seeds"] if several else []), "val\nbits/base", "test\nbits/base", "test\naccuracy\n(%)", "seconds"]
+    width = len(heads) - (not timed)
+    table = _rich_table(heads[:width], [row[:width] for row in rows], left=1 if columns else 2)
+    table.rows[0].style = "bold"
+    table.rows[min(len(settings), _SHOWN) - 1].end_section = True
     return table
-
-
-def _state(group: Group) -> str:
-    states = [run.state for run in group.runs]
-    return next((s for s in ("running", "waiting", "failed", "stopped") if s in states), "not finite")
-
-
-def _unfinished(console: Console, sweep: Sweep) -> None:
-    """Name every run that isn't done; of those that wait, the number is enough."""
-    for state in ("failed", "stopped", "running"):
-        runs = [run for run in sweep.runs if run.state == state]
-        for run in runs[:SHOWN]:
-            _say(console, f"{state}: {run.name}{_told(run)}", "red" if state == "failed" else "")
-        if len(runs) > SHOWN:
-            _say(console, f"… and {len(runs) - SHOWN} more {state}, in sweep.csv")
-
-
-def _told(run: Run) -> str:
-    told = [run.why] if run.why else []
-    if run.step is not None:
-        told.append(f"step {run.step:,}" + ("" if run.max_steps is None else f" of {run.max_steps:,}"))
-    if run.latest is not None:
-        told.append(f"{bits(run.latest)} bits per base on validation so far")
-    return f" ({'; '.join(told)})" if told else ""
-
-
-def _verdict(console: Console, groups: Sequence[Group], done: bool) -> None:
-    """Say which setting is best, how to run it, and how sure that is."""
-    best = groups[0] if groups else None
-    if best is None or best.val.mean is None:
-        _say(console, "No finished run has a validation figure." if done else "No run has finished yet.")
-        return
-    test = "" if best.test.mean is None else f"; on the test part, which chose nothing, {bits(best.test.mean)}"
-    _say(console, f"Best on validation: {setting(best.settings)}, {bits(best.val.mean)} bits per base{test}.")
-    if given := words(best):
-        console.print(Text(f"Run it again with: {given}"), soft_wrap=True)
-    if sentence := how_sure(groups):
-        _say(console, sentence)
-
-
-def _effect(console: Console, sweep: Sweep, key: str, rows: Sequence[Effect]) -> None:
-    """Print what each value of a parameter is worth, all others varying."""
-    if len(sweep.parameters) < 2 or not 2 <= len(rows) <= _MANY:
-        return  # one parameter's effect is the ranking itself
-    name = short_names(sweep.parameters)[key]
-    table = _table(name, "settings", "best", "median", "mean", "sd", "worst", left=1)
-    for row in rows:
-        figures = (row.min, row.median, row.mean, row.sd, row.max)
-        cells = [shown(row.value), str(row.n), *("–" if x is None else bits(x) for x in figures)]
-        table.add_row(*map(Text, cells))
-    _say(console, "")
-    _say(console, f"validation bits per base by {name}, over all the rest")
-    console.print(table)
