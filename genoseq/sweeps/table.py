@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -88,38 +88,39 @@ def rank_settings(runs: pd.DataFrame) -> pd.DataFrame:
         - ``val/bits_per_base``, ``test/bits_per_base``, ``test/accuracy``, ``seconds``: means over seeds;
         - ``sem``: standard error of the mean validation bits per base, nan below two seeds;
         - ``done``, ``seeds``: seeds with a finite validation value, and seeds asked for;
-        - ``by_seed``: dict of the validation bits per base by seed, nan where there are none;
+        - ``values``: list of the validation bits per base of each seed; ``fresh``: of the fresh seeds alone, which had
+          no part in choosing the setting: replicates, and seeds that not all settings were run with;
         - ``runs``, ``states``: lists of the names and the states of its runs;
         - ``overrides``: those of a run that has a result, else of the first; without the seed where there are several.
     """
     keys = parameters(runs)
-    groups = runs.groupby(keys, sort=False, dropna=False) if keys else [((), runs)]
     folded = "seed" in runs.attrs["varied"]
-    rows = [dict(zip(keys, values, strict=True)) | _setting(group, folded) for values, group in groups]
+    runs = runs.assign(seed=runs["seed"] if folded else 0)
+    chosen_by = [set(part["seed"]) for _, part in _by_setting(runs[~runs["replicate"]], keys)]
+    runs["fresh"] = runs["replicate"] | ~runs["seed"].isin(set.intersection(*chosen_by) if chosen_by else set())
+    rows = [dict(zip(keys, values, strict=True)) | _setting(part) for values, part in _by_setting(runs, keys)]
     return pd.DataFrame(rows).sort_values(OBJECTIVE, kind="stable", ignore_index=True)
 
 
-def _setting(runs: pd.DataFrame, folded: bool) -> dict[str, Any]:
+def _by_setting(runs: pd.DataFrame, keys: list[str]) -> Iterable[tuple[Any, pd.DataFrame]]:
+    return runs.groupby(keys, sort=False, dropna=False) if keys else [((), runs)]
+
+
+def _setting(runs: pd.DataFrame) -> dict[str, Any]:
     """Return what `rank_settings` says of the runs of one setting."""
-    # a seed that ran twice is one observation
-    seeds = runs.groupby("seed" if folded else lambda _: 0, dropna=False)[_MEANS].mean()
+    seeds = runs.groupby("seed", dropna=False)[[*_MEANS, "fresh"]].mean()  # a seed that ran twice is one observation
     overrides = runs["overrides"].iloc[int(runs[OBJECTIVE].notna().argmax())]
     return {
-        **seeds.mean(),
+        **seeds[_MEANS].mean(),
         "sem": seeds[OBJECTIVE].sem(),
         "done": seeds[OBJECTIVE].count(),
         "seeds": len(seeds),
-        "by_seed": seeds[OBJECTIVE].to_dict(),
+        "values": list(seeds[OBJECTIVE].dropna()),
+        "fresh": list(seeds[OBJECTIVE][seeds["fresh"] == 1].dropna()),
         "runs": list(runs["name"]),
         "states": list(runs["state"]),
         "overrides": [text for text in overrides if len(seeds) == 1 or not text.lstrip("+").startswith("seed=")],
     }
-
-
-def fresh_seeds(settings: pd.DataFrame) -> set[Any]:
-    """Return the seeds that only some settings were run with: those that all share are the ones that chose the best."""
-    seeds = [set(by_seed) for by_seed in settings["by_seed"]]
-    return set.union(*seeds) - set.intersection(*seeds)
 
 
 def verdict(settings: pd.DataFrame) -> str | None:
@@ -137,11 +138,8 @@ def verdict(settings: pd.DataFrame) -> str | None:
             f"How sure: best and second differ by {gap}; with one seed each, this difference may be noise. "
             "hparams_search=replicate runs the best settings again with fresh seeds."
         )
-    fresh = fresh_seeds(settings)
-    best, second = (
-        [bits for seed, bits in by_seed.items() if pd.notna(bits) and (not fresh or seed in fresh)]
-        for by_seed in ranked["by_seed"][:2]
-    )
+    fresh = settings["fresh"].map(bool).any()
+    best, second = ranked["fresh" if fresh else "values"][:2]
     which = "fresh seeds (those that chose the settings left out)" if fresh else "seeds, which also ranked the settings"
     counts = f"{len(best)} and {len(second)} {which}"
     if min(len(best), len(second)) < _FEW_SEEDS:
@@ -247,10 +245,7 @@ def bits_text(value: float) -> str:
 def _summary(runs: pd.DataFrame, settings: pd.DataFrame) -> dict[str, Any]:
     """Return the content of ``sweep.json``; bits are per base, accuracies fractions."""
     keys = parameters(runs)
-    rows = [
-        {"settings": row[keys].to_dict()} | row.drop([*keys, "by_seed", "states"]).to_dict()
-        for _, row in settings.iterrows()
-    ]
+    rows = [{"settings": row[keys].to_dict()} | row.drop([*keys, "states"]).to_dict() for _, row in settings.iterrows()]
     unfinished = runs[~runs["state"].isin(["done", "failed"])]
     return {
         "objective": OBJECTIVE,

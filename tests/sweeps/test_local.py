@@ -102,7 +102,7 @@ def test_a_sweep_grows_and_its_best_runs_again(whole: tuple[Path, str], tiny: tu
     # what another test expects of the folder holds still: the first four are as they were
     seeds = launch(folder, (), "sweep=replicate", "hydra.sweeper.best=2", "hydra.sweeper.seeds=[0,7]")
     assert seeds.returncode == 0, seeds.stderr + seeds.stdout
-    ranked = json.loads((folder / "sweep.json").read_text())["groups"]
+    ranked = json.loads((folder / "sweep.json").read_text())["settings"]
     assert sorted(group["seeds"] for group in ranked) == [1, 1, 1, 1, 2, 2]  # seed 0 is the seed they had
     new = [name for name in results(folder) if "seed=7" in name]
     assert len(new) == 2

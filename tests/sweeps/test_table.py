@@ -15,7 +15,7 @@ from scipy import stats
 from sweep_folders import Fake, grid, write
 
 from genoseq.sweeps.read import OBJECTIVE, read_sweep
-from genoseq.sweeps.table import fresh_seeds, marginal_means, rank_settings, verdict, write_sweep
+from genoseq.sweeps.table import marginal_means, rank_settings, verdict, write_sweep
 
 LR, LEN = "optimizer.lr", "data.seq_len"
 
@@ -91,7 +91,7 @@ def test_replicated_settings_are_judged_on_the_fresh_seeds(
 ) -> None:
     settings = rank_settings(read_sweep(write(tmp_path, [*seeds(FIRST), *seeds(again, first=1)])))
     assert list(settings[LR]) == [0.1, 0.01, 0.001]
-    assert fresh_seeds(settings) == set(range(1, 1 + len(again[0.1])))
+    assert list(settings["fresh"]) == [again[0.1], again.get(0.01, []), []]
     told = verdict(settings)
     assert told is not None and sentence in told
     if len(again) == 2 and len(again[0.1]) == 3:
@@ -102,6 +102,15 @@ def test_replicated_settings_are_judged_on_the_fresh_seeds(
 def test_seeds_of_all_settings_are_all_used_and_said_to_rank(tmp_path: Path) -> None:
     write(tmp_path, seeds({1: [1.90, 1.91, 1.92], 2: [1.95, 1.96, 1.97]}))
     assert "clearly apart" in said(tmp_path) and "3 and 3 seeds, which also ranked the settings" in said(tmp_path)
+
+
+def test_replicates_are_fresh_even_if_every_setting_has_them(tmp_path: Path) -> None:
+    again = [Fake({"hparams_search": "replicate", **fake.settings}, fake.val) for fake in seeds(SAME, first=1)]
+    text = said(write(tmp_path, [*seeds({1: [1.80], 2: [1.95]}), *again]))
+    assert "cannot be told apart" in text and "3 and 3 fresh seeds" in text
+
+
+SAME = {1: [1.90, 1.91, 1.92], 2: [1.90, 1.91, 1.92]}
 
 
 def test_one_seed_cannot_tell(tmp_path: Path) -> None:
@@ -216,7 +225,9 @@ runs_st = st.lists(
 
 def made(given_runs: list[Any]) -> pd.DataFrame:
     runs = pd.DataFrame(given_runs, columns=["a", "b", "seed", OBJECTIVE, "test/bits_per_base"])
-    runs = runs.assign(name=[str(i) for i in runs.index], state="done", overrides=[()] * len(runs), seconds=1.0)
+    runs = runs.assign(
+        name=[str(i) for i in runs.index], state="done", overrides=[()] * len(runs), seconds=1.0, replicate=False
+    )
     runs["test/accuracy"] = 0.3
     runs.attrs["varied"] = ["a", "b", "seed"]
     return runs
