@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,33 +17,33 @@ from genoseq.errors import UserError
 @command("evaluate")
 def main(cfg: DictConfig) -> float:
     """Score a checkpoint with its state carried along each record; return test bits per base."""
-    from lightning.pytorch import Trainer
-
     from genoseq.app import build
-    from genoseq.app.checkpoint import load_checkpoint, restore_module
+    from genoseq.app.checkpoint import load_checkpoint, restore_data, restore_module
     from genoseq.evaluation.records import evaluation_result, print_evaluation
     from genoseq.files import write_csv, write_json
 
     folder = Path(HydraConfig.get().runtime.output_dir)
     checkpoint = load_checkpoint(cfg.ckpt)
-    about = checkpoint["genoseq"]
-    home, why_not = _home(cfg, about)
+    metadata = checkpoint["genoseq"]
+    # this command's folders and sizes
+    given = {k: cfg.data[k] for k in ("genome_dir", "cache_dir", "eval_rows") if cfg.data[k] is not None}
+    home, why_not = _home(metadata, cfg.trust, given)
     data = home
     if cfg.data.genome is not None:
-        data = build.build_data(_data_config(cfg, about) | {"genome": build.plain(cfg.data.genome)})
+        data = restore_data(metadata, cfg.trust, **given, genome=build.plain(cfg.data.genome))
         data.test_on_all()
     if data is None:
         raise UserError(why_not)
     data.setup("test")
-    module = restore_module(checkpoint, data)
-    trainer = Trainer(**build.trainer_options(cfg.trainer), logger=False, default_root_dir=folder)
+    module = restore_module(checkpoint, data, cfg.trust)
+    trainer = build.instantiate_trainer(build.trainer_options(cfg.trainer), logger=False, default_root_dir=folder)
     trainer.test(module, datamodule=data, verbose=False)
     per_record = module.test_metrics.by_group()
     if is_main_process():
         if home is None:
             print(f"Baselines and leakage are left out: {why_not}")
         result, records = evaluation_result(
-            cfg, about, data, home, module.reported["test"], per_record, module.device.type
+            cfg, metadata, data, home, module.reported["test"], per_record, module.device.type
         )
         write_json(folder / "evaluation.json", result)
         write_csv(folder / "records.csv", records)
@@ -50,27 +51,20 @@ def main(cfg: DictConfig) -> float:
     return module.reported["test"]["test/bits_per_base"]
 
 
-def _data_config(cfg: DictConfig, about: dict[str, Any]) -> dict[str, Any]:
-    """Return the checkpoint's data config with this command's folders and sizes."""
-    given = {k: cfg.data[k] for k in ("genome_dir", "cache_dir", "eval_rows") if cfg.data[k] is not None}
-    config: dict[str, Any] = about["config"]["data"] | given
-    return config
-
-
-def _home(cfg: DictConfig, about: dict[str, Any]) -> tuple[Any, str]:
+def _home(metadata: dict[str, Any], trust: Sequence[str], given: dict[str, Any]) -> tuple[Any, str]:
     """Return the data that the checkpoint was trained on, or None and why it cannot be had."""
-    from genoseq.app import build
+    from genoseq.app.checkpoint import restore_data
 
+    home = restore_data(metadata, trust, **given)  # what is not to be trusted ends the command
     try:
-        home = build.build_data(_data_config(cfg, about))
-        had, has = about["genome"]["sha256"], home.genome.sha256
+        had, has = metadata["genome"]["sha256"], home.genome.sha256
         if had == has:
             _ = home.parts  # its split may name a file
     except UserError as error:
         return None, str(error)
     if had != has:
         return None, (
-            f"the checkpoint's genome '{about['genome']['name']}' has changed: {home.genome.source} is another "
+            f"the checkpoint's genome '{metadata['genome']['name']}' has changed: {home.genome.source} is another "
             "sequence than the one trained on; give data.genome= to score the whole of a genome"
         )
     return home, ""

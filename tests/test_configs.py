@@ -104,7 +104,7 @@ def build_all(cfg: DictConfig, *, trainer: bool) -> None:
     if cfg.scheduler is not None:
         assert isinstance(module._scheduler(optimizer), LRScheduler)
         assert 0 < optimizer.param_groups[0]["lr"] <= cfg.optimizer.lr
-    for callback in build.make(cfg.callbacks).values():
+    for callback in build.instantiate(cfg.callbacks).values():
         assert isinstance(callback, Callback)
     if trainer:
         built = build.build_trainer(cfg, Path.cwd(), [])
@@ -186,7 +186,7 @@ def test_evaluate_composes() -> None:
 
 
 def test_loggers_build_or_say_what_to_install() -> None:
-    made = build.make(checked(compose("logger=tensorboard")).logger.tensorboard)
+    made = build.instantiate(checked(compose("logger=tensorboard")).logger.tensorboard)
     assert isinstance(made, Logger) and Path(made.log_dir).parent == Path.cwd()
     assert not checked(compose("logger=none")).logger
 
@@ -232,11 +232,11 @@ def test_every_stable_name_can_be_overridden() -> None:
 def test_schedules_over_a_run(name: str) -> None:
     cfg = checked(compose(f"scheduler={name}", "optimizer=sgd", "optimizer.lr=0.5", "trainer.max_steps=300"))
     weight = torch.nn.Parameter(torch.zeros(1))
-    optimizer = build.make(cfg.optimizer)([weight])
+    optimizer = build.instantiate(cfg.optimizer)([weight])
     if cfg.scheduler is None:
         assert name == "none"
         return
-    scheduler = build.make(cfg.scheduler)(optimizer)
+    scheduler = build.instantiate(cfg.scheduler)(optimizer)
     rates = []
     for _ in range(300):
         rates.append(optimizer.param_groups[0]["lr"])
@@ -307,7 +307,7 @@ def test_experiments_are_the_report_s(name: str) -> None:
     assert not cfg.data.carry_tokens and not cfg.data.reverse_complement and cfg.model.forget_bias == 0
     assert cfg.scheduler is None
     assert cfg.scale == "report"
-    tokenizer = build.make(cfg.data.tokenizer)(k=cfg.data.k, stride=cfg.data.stride)
+    tokenizer = build.instantiate(cfg.data.tokenizer)(k=cfg.data.k, stride=cfg.data.stride)
     v = tokenizer.vocabulary
     assert isinstance(tokenizer, want["tokenizer"]) and v.num_classes == want["num_classes"] and v.stride == 1
     assert v.k == round(math.log(want["num_classes"], 4))

@@ -13,8 +13,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from genoseq.app import build
-from genoseq.app.checkpoint import load_checkpoint, restore_module
+from genoseq.app.checkpoint import load_checkpoint, restore_data, restore_module
 from genoseq.data.genome import read_genome
 
 FILES = Path(__file__).parent / "data" / "files"
@@ -158,7 +157,7 @@ def test_records_of_a_few_bases_and_a_list_of_genomes(evaluate: Callable[..., An
 def one_pass(ckpt: Path, genome: Path, every: int | None = None) -> tuple[float, float]:
     """Return nats and accuracy a base of one record, read in one call (or in pieces from the zero state)."""
     checkpoint = load_checkpoint(str(ckpt))
-    data = build.build_data(checkpoint["genoseq"]["config"]["data"] | {"genome": str(genome)})
+    data = restore_data(checkpoint["genoseq"], genome=str(genome))
     module = restore_module(checkpoint, data)
     tokens = data.genome.codes.long()[None]
     with torch.inference_mode():

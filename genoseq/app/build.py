@@ -1,15 +1,16 @@
-"""From a composed config to objects: data, module, trainer. commands call these; nothing else reads configs."""
+"""From a composed config to objects: data, module, trainer. Commands call these; nothing else reads configs."""
 
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator, Mapping
+import os
+import re
 from pathlib import Path
 from typing import Any
 
+import hydra.utils
 import torch
 from hydra.errors import InstantiationException
-from hydra.utils import instantiate
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch import Trainer
@@ -29,52 +30,51 @@ from genoseq.training.progress import Progress
 
 log = logging.getLogger(__name__)
 
-# a config may build these and nothing else
-TRUSTED = ("genoseq.", "torch.", "torchmetrics.", "lightning.")
-
 
 def plain(cfg: Any) -> Any:
     """Return a config as plain containers, interpolations resolved."""
     return OmegaConf.to_container(cfg, resolve=True) if OmegaConf.is_config(cfg) else cfg
 
 
-def _targets(node: Any) -> Iterator[str]:
-    if isinstance(node, Mapping):
-        if "_target_" in node:
-            yield str(node["_target_"])
-        for value in node.values():
-            yield from _targets(value)
-    elif isinstance(node, list):
-        for value in node:
-            yield from _targets(value)
+def instantiate(node: Any, kind: type = object, **extra: Any) -> Any:
+    """Build what the user's own config describes, as Hydra does: any ``_target_`` that Python can import.
 
-
-def make(node: Any, **extra: Any) -> Any:
-    """Build the object that a config describes.
+    What a checkpoint names goes through `genoseq.trust` instead.
 
     Raises
     ------
     UserError
-        If it asks for a class outside genoseq, torch, torchmetrics and lightning, or with wrong arguments.
+        If the class cannot be imported or refuses its arguments, or if what it gives is not a `kind`.
     """
     node = plain(node)
-    for target in _targets(node):
-        if not target.startswith(TRUSTED):
-            raise UserError(
-                f"the config asks for '{target}'; only classes of genoseq, torch, torchmetrics and lightning are built"
-            )
-    return instantiate(node, _convert_="all", **extra)
+    try:
+        built = hydra.utils.instantiate(node, _convert_="all", **extra)
+    except InstantiationException as error:
+        cause = error.__cause__ or error
+        if "HYDRA_FULL_ERROR" in os.environ:
+            raise
+        if isinstance(cause, UserError):
+            raise UserError(str(cause)) from error
+        target, reason = re.search(r"'([\w.]+)'", str(error)), " ".join(str(cause).split()).rstrip(".")
+        raise UserError(
+            f"{target[1] if target else 'an object'} cannot be built as the config says: {reason} "
+            "(HYDRA_FULL_ERROR=1 shows where)"
+        ) from cause
+    if not isinstance(built, kind):
+        target = node.get("_target_") if isinstance(node, dict) else node
+        raise UserError(f"'{target}' gives a {type(built).__name__}, but a {kind.__name__} is needed here")
+    return built
 
 
 def build_data(cfg: Any) -> GenomeData:
     """Build the DataModule of a config's ``data`` node."""
-    data: GenomeData = make(cfg)
+    data: GenomeData = instantiate(cfg, GenomeData)
     return data
 
 
 def build_network(cfg: Any, vocabulary: Vocabulary) -> torch.nn.Module:
     """Build the network of a config's ``model`` node for a vocabulary."""
-    network: torch.nn.Module = make(cfg, vocab_size=vocabulary.size)
+    network: torch.nn.Module = instantiate(cfg, torch.nn.Module, vocab_size=vocabulary.size)
     return network
 
 
@@ -85,8 +85,8 @@ def build_module(cfg: DictConfig, data: GenomeData) -> NextToken:
     return NextToken(
         net,
         data.vocabulary,
-        optimizer=make(cfg.optimizer),
-        scheduler=make(cfg.scheduler) if cfg.scheduler else None,
+        optimizer=instantiate(cfg.optimizer),
+        scheduler=instantiate(cfg.scheduler),
         seed=cfg.seed,
         has_unknown=bool(data.genome.unknown),
         groups=len(data.genome.records),
@@ -107,10 +107,9 @@ def precision(wanted: str, accelerator: str) -> str:
 
 
 def trainer_options(cfg: Any) -> dict[str, Any]:
-    """Return the keyword arguments for Lightning's Trainer of a config's ``trainer`` node."""
+    """Return a config's ``trainer`` node, ``_target_`` included, with its precision chosen and our defaults."""
     quiet_libraries()
     options = plain(cfg)
-    options.pop("_target_", None)
     options["precision"] = precision(str(options.get("precision", "auto")), str(options.get("accelerator", "auto")))
     return {
         "use_distributed_sampler": False,
@@ -120,6 +119,12 @@ def trainer_options(cfg: Any) -> dict[str, Any]:
     }
 
 
+def instantiate_trainer(options: dict[str, Any], **ours: Any) -> Trainer:
+    """Build the Trainer of `trainer_options` with objects of ours, which no config can hold."""
+    trainer: Trainer = instantiate(options | {"_partial_": True})(**ours)
+    return trainer
+
+
 def build_trainer(cfg: DictConfig, folder: Path, loggers: list[Logger]) -> Trainer:
     """Build the Trainer of a config, counted in optimizer steps."""
     options = trainer_options(cfg.trainer)
@@ -127,13 +132,13 @@ def build_trainer(cfg: DictConfig, folder: Path, loggers: list[Logger]) -> Train
     if steps < 1:
         raise UserError(f"trainer.max_steps={steps} is not a number of optimizer steps: give 1 or more")
     interval = max(1, round(every * steps) if isinstance(every, float) and every <= 1 else int(every))
-    callbacks = list(make(cfg.callbacks or {}).values())
+    callbacks = list(instantiate(cfg.callbacks or {}).values())
     # Progress prints lines where there is no terminal
     options["enable_progress_bar"] |= any(isinstance(callback, Progress) for callback in callbacks)
     options["log_every_n_steps"] = min(options["log_every_n_steps"], steps)
     with user_mistakes("the trainer"):
-        return Trainer(
-            **options,
+        return instantiate_trainer(
+            options,
             max_epochs=-1,
             val_check_interval=min(interval, steps) * options["accumulate_grad_batches"],
             check_val_every_n_epoch=None,
@@ -163,8 +168,8 @@ def build_loggers(cfg: DictConfig, folder: Path, resumed_step: int | None) -> li
         if node["_target_"].endswith("TensorBoardLogger"):
             node = node | {"purge_step": 0 if resumed_step is None else resumed_step + 1}
         try:
-            loggers.append(make(node))
-        except InstantiationException as error:
+            loggers.append(instantiate(node))
+        except UserError as error:
             if not isinstance(error.__cause__, ModuleNotFoundError):
                 raise
             raise UserError(f"logger={name} needs a package that is missing: pip install 'genoseq[{name}]'") from error

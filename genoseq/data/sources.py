@@ -74,6 +74,15 @@ def load_genome(spec: str | Sequence[str], genome_dir: str | None = None, cache_
     return read_genome([path for item in items for path in _paths(item, genome_dir, cache)])
 
 
+def absolute_spec(spec: str | Sequence[str]) -> list[str]:
+    """Return a genome's sources as they read from any folder: files and the matches of globs by their whole paths."""
+    out: list[str] = []
+    for item in _items(spec):
+        local = item not in named_genomes() and (_exists(item) or glob.has_magic(item))
+        out += [str(path.absolute()) for path in _paths(item, None, Path())] if local else [item]
+    return out
+
+
 def _items(spec: str | Sequence[str]) -> list[str]:
     if isinstance(spec, str | os.PathLike):
         text = os.fspath(spec)
