@@ -6,6 +6,7 @@ import math
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -21,6 +22,7 @@ from omegaconf import DictConfig
 
 from experiments import common
 from genoseq.app import resolvers
+from genoseq.errors import UserError
 from genoseq.paths import conf_dir
 
 ROOT = Path(__file__).parent.parent
@@ -93,13 +95,13 @@ def test_the_toy_version_runs(study: str, tmp_path: Path) -> None:
     assert "| --- |" in done.stdout and (out / "figure.png").is_file()
 
 
-def write_run(folder: Path, result: dict[str, object], data: dict[str, object] | None = None) -> None:
-    folder.mkdir(parents=True)
-    (folder / "result.json").write_text(json.dumps(result))
-    (folder / ".hydra").mkdir()
-    config = {"seed": result.get("seed", 0), "data": {"batch_size": 8, "seq_len": 32} | (data or {})}
+def write_run(folder: Path, result: dict[str, object], *overrides: str, **data: object) -> None:
+    """Write a finished run's result and config."""
+    (folder / ".hydra").mkdir(parents=True)
+    (folder / "result.json").write_text(json.dumps(METRICS | result))
+    config = {"seed": result.get("seed", 0), "data": {"batch_size": 8, "seq_len": 32} | data}
     (folder / ".hydra" / "config.yaml").write_text(yaml.safe_dump(config))
-    (folder / ".hydra" / "overrides.yaml").write_text("[]")
+    (folder / ".hydra" / "overrides.yaml").write_text(yaml.safe_dump(list(overrides)))
 
 
 METRICS = {
@@ -113,6 +115,8 @@ METRICS = {
     "imm/bits_per_base": 1.93,
     "imm/accuracy": 0.42,
     "train/tokens_per_second": 1000,
+    "chance/accuracy": 0.25,
+    "chance/bits_per_base": 2.0,
     "model/parameters": 90_000,
     "train/steps": 600,
 }
@@ -123,7 +127,7 @@ def test_context_weighs_positions_and_averages_seeds(tmp_path: Path) -> None:
     for length in (10, 1000):
         for seed in (0, 1):
             folder = tmp_path / f"{length}-{seed}"
-            write_run(folder, METRICS | {"seed": seed}, {"seq_len": length})
+            write_run(folder, {"seed": seed}, seq_len=length)
             n = np.full(length, 3000)
             n[0] = 0
             bits = 1.75 + 0.2 / np.arange(1, length + 1) + 0.01 * seed
@@ -151,10 +155,48 @@ def test_context_weighs_positions_and_averages_seeds(tmp_path: Path) -> None:
 def test_tokens_counts_new_bases(tmp_path: Path) -> None:
     for k, stride in ((4, 4), (3, 1), (1, 1)):
         told = {"tokens/k": k, "tokens/stride": stride, "tokens/new_bases": stride, "seed": 0}
-        write_run(tmp_path / f"{k}", METRICS | told)
+        write_run(tmp_path / f"{k}", told)
     results = module("tokens").record(tmp_path)["results.csv"]
     assert results["tokens"].tolist() == ["characters", "overlapping", "disjoint"]
     assert results["train/bases"].tolist() == [600 * 8 * 32 * stride for stride in (1, 1, 4)]
+
+
+def test_leakage_has_every_order_and_no_bystander(tmp_path: Path) -> None:
+    for name, bases, steps in (("short", 4000, 10), ("whole", 9000, 1)):
+        for split, stride in (("contiguous", None), ("random_windows", 50), ("random_windows", 1)):
+            told = {"genome/name": name, "genome/bases": bases, "train/steps": steps, "split/name": split}
+            folder = tmp_path / f"{name}-{split}-{stride}"
+            write_run(folder, told | {"split/window_stride": stride, "leakage/positions": 0.5})
+            orders = pd.DataFrame({"order": range(17), "accuracy": np.arange(17) / 20, "bits_per_base": 1.9})
+            orders.to_csv(folder / "orders.csv", index=False)
+    results = module("leakage").record(tmp_path)["results.csv"]
+    first = results.drop_duplicates(["genome", "split", "window_stride"])
+    assert first["genome"].tolist() == ["whole"] * 3 + ["short"] * 3  # the longest first, then the closest windows
+    assert (
+        first["window_stride"].astype(object).where(first["window_stride"].notna(), None).tolist() == [1, 50, None] * 2
+    )
+    assert results["model"].value_counts().to_dict() == {"markov": 6 * 17, "imm": 6, "chance": 6, "LSTM": 3}
+    assert set(results[results["model"] == "LSTM"]["genome"]) == {"short"}
+
+
+def test_report_compares_the_split_that_leaks(tmp_path: Path) -> None:
+    report = module("report")
+    for split in ("contiguous", "random_windows"):
+        folder = tmp_path / split
+        told = {"split/name": split, "split/leaks": split == "random_windows"}
+        write_run(folder, told, "experiment=report2", f"data/split={split}")
+        (folder / "metrics.csv").write_text("step,train/loss,val/loss\n50,1.5,\n100,1.2,1.3\n")
+    tables = report.record(tmp_path)
+    results, losses = tables["results.csv"], tables["losses.csv"]
+    assert results["split"].tolist() == ["random_windows", "contiguous"]
+    assert results["report/accuracy"].tolist() == pytest.approx([0.79, math.nan], nan_ok=True)
+    assert results["train/last_loss"].tolist() == [1.2, 1.2]
+    assert losses[losses["part"] == "validation"][["step", "loss"]].to_numpy().tolist() == [[100, 1.3]] * 2
+    shutil.copytree(folder, tmp_path / "again")
+    with pytest.raises(UserError, match="the same model and split"):
+        report.record(tmp_path)
+    with pytest.raises(UserError, match="must end in 1, 2 or 3"):
+        report.model_number(("experiment=tokens",))
 
 
 def test_a_study_without_results_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

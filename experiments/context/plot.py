@@ -28,7 +28,7 @@ def record(sweep: Path) -> common.Tables:
     runs["data.batch_size"] = common.configured(runs, "data.batch_size")
     runs["train/tokens"] = common.training_tokens(runs)
     runs["last_tenth/bits_per_base"] = runs["name"].map(last_tenth(positions))
-    results = runs.sort_values(["data.seq_len", "seed"])[COLUMNS]
+    results = runs.sort_values(["data.seq_len", "seed"]).reindex(columns=COLUMNS)
     return {"results.csv": results, "positions.csv": binned(positions)}
 
 

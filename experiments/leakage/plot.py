@@ -34,7 +34,9 @@ def record(sweep: Path) -> common.Tables:
         scores = pd.concat([orders, pd.DataFrame(rows)], ignore_index=True)
         frames.append(scores.assign(**{key: run.get(key) for key in COLUMNS if key not in scores}))
     results = pd.concat(frames).astype({"window_stride": "Int64", "order": "Int64"})
-    return {"results.csv": results.sort_values(["bases", "window_stride"], ascending=[False, True])[COLUMNS]}
+    return {
+        "results.csv": results.sort_values(["bases", "window_stride"], ascending=[False, True]).reindex(columns=COLUMNS)
+    }
 
 
 def size(bases: int) -> str:

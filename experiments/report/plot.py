@@ -42,7 +42,7 @@ def record(sweep: Path) -> common.Tables:
         stated = runs["model"].map(pd.read_csv(HERE / "report.csv").set_index("model")[column])
         runs[f"report/{key}"] = stated.where(runs["split/leaks"])  # the report's split leaks
     runs["report/steps"] = runs["report/steps"].astype("Int64")
-    return {"results.csv": runs[COLUMNS], "losses.csv": losses}
+    return {"results.csv": runs.reindex(columns=COLUMNS), "losses.csv": losses}
 
 
 def model_number(overrides: Sequence[str]) -> int:

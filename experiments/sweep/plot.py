@@ -20,7 +20,7 @@ def record(sweep: Path) -> common.Tables:
     runs = common.finished_runs(sweep)
     for key in SETTINGS:
         runs[key] = common.configured(runs, key)
-    return {"results.csv": runs[COLUMNS]}
+    return {"results.csv": runs.reindex(columns=COLUMNS)}
 
 
 def table(data: common.Tables) -> str:

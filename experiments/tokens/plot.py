@@ -25,7 +25,7 @@ def record(sweep: Path) -> common.Tables:
     runs["tokens"] = pd.Categorical(kinds, KINDS)
     runs["train/tokens"] = common.training_tokens(runs)
     runs["train/bases"] = runs["train/tokens"] * runs["tokens/new_bases"]  # each as often as it was read
-    return {"results.csv": runs.sort_values(["tokens", "k", "seed"])[COLUMNS]}
+    return {"results.csv": runs.sort_values(["tokens", "k", "seed"]).reindex(columns=COLUMNS)}
 
 
 def table(data: common.Tables) -> str:
