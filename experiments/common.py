@@ -17,7 +17,7 @@ from omegaconf import OmegaConf
 
 from genoseq.app import resolvers
 from genoseq.errors import UserError, fail
-from genoseq.sweeps import read
+from genoseq.sweeps.read import read_sweep
 
 Tables = dict[str, pd.DataFrame]
 MARKERS = list("os^DvPX")
@@ -72,7 +72,7 @@ def finished_runs(folder: Path) -> pd.DataFrame:
     UserError
         If no run is finished.
     """
-    runs = read.read_sweep(folder)
+    runs = read_sweep(folder).astype({"baseline/order": "Int64"})
     done = runs[runs["state"] == "done"].reset_index(drop=True)
     for run in runs[runs["state"] != "done"].itertuples():
         print(f"not in the table: {run.name} ({run.why or run.state})", file=sys.stderr)

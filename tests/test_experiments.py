@@ -85,6 +85,17 @@ def test_the_readme_has_the_commands_of_run_sh(study: str, tmp_path: Path) -> No
     assert ran == [shlex.split(line) for block in blocks for line in block.splitlines()]
 
 
+@pytest.mark.parametrize(
+    ("target", "command"),
+    [("study-context", "bash experiments/context/run.sh"), ("report-full", "FULL=1 bash experiments/report/run.sh")],
+)
+def test_make_runs_a_study(target: str, command: str) -> None:
+    env = {key: value for key, value in os.environ.items() if not key.startswith("MAKE")}  # tests may run under make
+    asked = ["make", "-n", "-o", ".venv/.installed", target, "ARGS=seed=1"]
+    done = subprocess.run(asked, cwd=ROOT, env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.strip().splitlines()[-1].endswith(f" {command} seed=1")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("study", STUDIES)
 def test_the_toy_version_runs(study: str, tmp_path: Path) -> None:

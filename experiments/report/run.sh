@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The runs of this study, then its table and figures. QUICK=1: toy sizes, into $OUT/quick-report only. FULL=1: the
-# report's scale, for a GPU; the same command again resumes, and LEG=30m stops each command after 30 minutes to resume later.
+# report's scale, for a GPU; the same command again resumes. LEG=30m: save and stop after 30 minutes, with exit code 124.
 set -euo pipefail
 OUT=${OUT:-outputs}
 
