@@ -106,7 +106,7 @@ def check_overrides(overrides: Sequence[str], trust: Sequence[str] = ()) -> None
         shown = f"the recorded override {_shown(text)}"
         key: str = override.key_or_group
         value: Any = override.value()
-        if re.search(r"\$\{[^{}]*:", text):
+        if re.search(r"\$\{.*:", text, re.DOTALL):  # also ${${name}:…}, whose name is another key's value
             raise UserError(f"{shown} calls a resolver; give its value instead")
         # the choice of a group is a path below the config folder
         if ".." in key or ("." not in key and ".." in str(value)):

@@ -218,6 +218,7 @@ def test_another_object_in_its_place(nodes: dict[str, Any]) -> None:
         "optimizer._target_=genoseq.trust.check_target",
         "model._target_=${oc.env:HOME}",
         "model=${oc.create:'{_target_: os.system}'}",
+        "model.x='${${r.name}:\"{_target_: os.system}\"}'",
         "model=../../../tmp/evil",
         "+../evil=x",
         "data/split@hydra.launcher=contiguous",

@@ -89,7 +89,6 @@ class Search:
             while batch := self._ask(study, space, sweeper.launcher):
                 for trials in _consecutive(_new_settings(study, space, batch)):
                     overrides = [space.overrides(trial.params) for trial in trials]
-                    sweeper.validate_batch_is_legal(overrides)
                     results = sweeper.launcher.launch(overrides, initial_job_idx=trials[0].number)
                     for trial, result in zip(trials, results, strict=True):
                         value = _value(result)
