@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 from genoseq.app.cli import command
+from genoseq.app.run_folder import MAY_DIFFER, RunFolder
 from genoseq.app.runtime import is_main_process
 from genoseq.errors import UserError
 
@@ -17,12 +16,29 @@ from genoseq.errors import UserError
 @command("evaluate")
 def main(cfg: DictConfig) -> float:
     """Score a checkpoint with its state carried along each record; return test bits per base."""
+    with RunFolder(cfg, "evaluation.json", may_differ=tuple(key for key in MAY_DIFFER if key != "ckpt")) as run:
+        return _report_again(run) if run.finished else _evaluate(cfg, run)
+
+
+def _report_again(run: RunFolder) -> float:
+    import pandas
+
+    from genoseq.evaluation.records import print_evaluation
+
+    result = run.read_result()
+    if is_main_process():
+        table = pandas.read_csv(run.path / "records.csv", dtype={"record": str}, keep_default_na=False)
+        records: list[Any] = table.to_dict("records")
+        print_evaluation(result, records, run.path)
+    return float(result["test/bits_per_base"])
+
+
+def _evaluate(cfg: DictConfig, run: RunFolder) -> float:
     from genoseq.app import build
     from genoseq.app.checkpoint import load_checkpoint, restore_data, restore_module
     from genoseq.evaluation.records import evaluation_result, print_evaluation
     from genoseq.files import write_csv, write_json
 
-    folder = Path(HydraConfig.get().runtime.output_dir)
     checkpoint = load_checkpoint(cfg.ckpt)
     metadata = checkpoint["genoseq"]
     # this command's folders and sizes
@@ -36,7 +52,7 @@ def main(cfg: DictConfig) -> float:
         raise UserError(why_not)
     data.setup("test")
     module = restore_module(checkpoint, data, cfg.trust)
-    trainer = build.instantiate_trainer(build.trainer_options(cfg.trainer), logger=False, default_root_dir=folder)
+    trainer = build.instantiate_trainer(build.trainer_options(cfg.trainer), logger=False, default_root_dir=run.path)
     trainer.test(module, datamodule=data, verbose=False)
     per_record = module.test_metrics.by_group()
     if is_main_process():
@@ -45,9 +61,9 @@ def main(cfg: DictConfig) -> float:
         result, records = evaluation_result(
             cfg, metadata, data, home, module.reported["test"], per_record, module.device.type
         )
-        write_json(folder / "evaluation.json", result)
-        write_csv(folder / "records.csv", records)
-        print_evaluation(result, records, folder)
+        write_csv(run.path / "records.csv", records)
+        write_json(run.path / "evaluation.json", result)  # last: it says that the evaluation is done
+        print_evaluation(result, records, run.path)
     return module.reported["test"]["test/bits_per_base"]
 
 
