@@ -296,7 +296,7 @@ def test_result_json_says_which_precision_auto_was(train, tmp_path, monkeypatch)
 
 
 def test_plain_letters_and_records_and_kmers(train, tmp_path):
-    few = ("trainer.max_steps=3", "logger=none", "baseline=false", "data.seq_len=16")
+    few = ("trainer.max_steps=3", "~logger", "baseline=false", "data.seq_len=16")
     for name, genome, extra in (
         ("records", FILES / "klebsiella_plasmids.fa.gz", ("data/split=records", "data.split.test=[CP003228.1]")),
         ("kmer", GENOME, ("data=kmer", "data.k=3", "data.stride=3")),

@@ -164,7 +164,7 @@ def build_loggers(cfg: DictConfig, folder: Path, resumed_step: int | None) -> li
     where a run starts over in its folder, all points.
     """
     loggers: list[Logger] = [MetricsTable(folder, resumed_step)]
-    for name, node in (plain(cfg.logger) or {}).items():
+    for name, node in (plain(cfg.get("logger")) or {}).items():
         if node["_target_"].endswith("TensorBoardLogger"):
             node = node | {"purge_step": 0 if resumed_step is None else resumed_step + 1}
         try:
