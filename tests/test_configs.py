@@ -9,6 +9,7 @@ from typing import Any
 import hydra
 import pytest
 import torch
+from composed import compose
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
@@ -59,19 +60,6 @@ def in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
     GlobalHydra.instance().clear()
     yield
     GlobalHydra.instance().clear()
-
-
-def compose(*overrides: str, root: str = "train") -> DictConfig:
-    # what Hydra's job would know
-    here = [f"hydra.runtime.output_dir={Path.cwd()}", "hydra.job.name=train"]
-    with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
-        cfg = hydra.compose(root, [*here, *overrides], return_hydra_config=True)
-    from hydra.core.hydra_config import HydraConfig
-
-    HydraConfig.instance().set_config(cfg)
-    OmegaConf.set_struct(cfg, False)
-    cfg.pop("hydra")
-    return cfg
 
 
 def checked(cfg: DictConfig) -> DictConfig:

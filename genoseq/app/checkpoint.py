@@ -72,12 +72,12 @@ def load_checkpoint(path: str) -> dict[str, Any]:
             checkpoint: dict[str, Any] = torch.load(file, map_location="cpu", weights_only=True)
     except Exception as error:
         raise UserError(f"ckpt={path} cannot be read as a checkpoint of tensors and plain containers") from error
-    if not _is_complete(checkpoint):
+    if not isinstance(checkpoint, dict) or not _is_complete(checkpoint):
         raise UserError(f"ckpt={path} was not written by genoseq: it does not say which tokens and genome it is for")
     return checkpoint
 
 
-def _is_complete(checkpoint: Any) -> bool:
+def _is_complete(checkpoint: dict[str, Any]) -> bool:
     """Return whether a file has the parts of a checkpoint that are read here, each of its type."""
     try:
         metadata, weights = checkpoint["genoseq"], checkpoint["state_dict"]

@@ -115,6 +115,14 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], T]], Callable[
 class SweepReport(Callback):
     """Hydra callback: check a sweep's folder before its first job, print the sweep's table after its last."""
 
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
+        """Refuse a run's folder that Hydra cannot make."""
+        folder = Path(config.hydra.run.dir)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            fail(f"the output folder {folder} cannot be made ({error.strerror}); give another hydra.run.dir")
+
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Refuse a folder that cannot be written."""
         try:

@@ -9,14 +9,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import hydra
 import pytest
 import torch
-from hydra.core.global_hydra import GlobalHydra
-from omegaconf import DictConfig, OmegaConf
+from composed import compose
+from omegaconf import DictConfig
 from torch import nn
 
-from genoseq.app import build, resolvers
+from genoseq.app import build
 from genoseq.app.checkpoint import (
     checkpoint_metadata,
     load_checkpoint,
@@ -24,7 +23,6 @@ from genoseq.app.checkpoint import (
     restore_module,
     resumed_step,
 )
-from genoseq.app.cli import conf_dir
 from genoseq.errors import UserError
 from genoseq.models.lstm import LSTM
 
@@ -33,17 +31,13 @@ GENOME = f"data.genome={FILES / 'hpylori_start.txt'}"
 SMALL = ("model.embed_dim=4", "model.hidden_size=8", "scheduler=none", "trainer.max_steps=4")
 
 
-def compose(*overrides: str) -> DictConfig:
-    resolvers.register()
-    GlobalHydra.instance().clear()
-    with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
-        return hydra.compose("train", [GENOME, *SMALL, *overrides])
+def configured(*overrides: str) -> DictConfig:
+    return compose(GENOME, *SMALL, *overrides)
 
 
 def trained(*overrides: str, **nodes: Any) -> dict[str, Any]:
     """Return a run's checkpoint, with some nodes of its config replaced."""
-    cfg = compose(*overrides)
-    OmegaConf.set_struct(cfg, False)
+    cfg = configured(*overrides)
     cfg.update(nodes)
     module = build.build_module(cfg, build.build_data(cfg.data))
     return {"genoseq": module.metadata, "state_dict": module.state_dict(), "global_step": 2}
@@ -258,7 +252,7 @@ def test_every_path_is_recorded_whole(tmp_path: Path, monkeypatch: pytest.Monkey
         (tmp_path / name).write_text(f">{name}\n{text}\n")
     (tmp_path / "parts.bed").write_text("a.fa\t0\t3000\ttrain\na.fa\t4000\t6000\ttest\n")
     (tmp_path / "mine").mkdir()
-    cfg = compose(
+    cfg = configured(
         "data.genome=[a.fa,'b?.fa','~/c.fa',hpylori]",
         "data/split=bed",
         "data.split.file=parts.bed",
@@ -282,7 +276,7 @@ def test_a_list_in_one_text_and_record_names_that_are_folders(tmp_path: Path, mo
     for name in ("a", "b"):
         (tmp_path / f"{name}.fa").write_text(f">{name}\n{text}\n")
     (tmp_path / "a").mkdir()  # a record is called so, too
-    cfg = compose("data.genome='a.fa,b.fa'", "data/split=records", "data.split.test=[a]")
+    cfg = configured("data.genome='a.fa,b.fa'", "data/split=records", "data.split.test=[a]")
     recorded = checkpoint_metadata(cfg, build.build_data(cfg.data))["config"]["data"]
     assert recorded["genome"] == [str(tmp_path / "a.fa"), str(tmp_path / "b.fa")]
     assert recorded["split"]["test"] == ["a"]
@@ -315,7 +309,7 @@ REFUSED: list[tuple[tuple[str, ...], str]] = [
 
 def resume(ours: dict[str, Any], folder: Path, *overrides: str) -> int | None:
     torch.save(ours, path := folder / "last.ckpt")
-    cfg = compose(f"ckpt='{path}'", *overrides)
+    cfg = configured(f"ckpt='{path}'", *overrides)
     return resumed_step(cfg, build.build_module(cfg, build.build_data(cfg.data)), folder / "new")
 
 
