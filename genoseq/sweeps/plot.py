@@ -1,4 +1,4 @@
-"""Draw a sweep: a panel a parameter, and below a heat map of two parameters or parallel coordinates of more."""
+"""Draw a sweep: a panel a parameter, and below a heat map of two or parallel coordinates of more."""
 
 from __future__ import annotations
 
@@ -67,9 +67,9 @@ def draw_sweep(runs: pd.DataFrame) -> Figure:
         for axes in panels[len(names) :]:
             axes.remove()
         _legend(parts[0], panels[0])
-        if len(keys) == 2:
+        if len(keys) == 2 and not any(_is_continuous(points[key]) for key in keys):
             _heat_map(parts[1].subplots(), points, names)
-        elif len(keys) > 2:
+        elif len(keys) > 1:
             _parallel(axes := parts[1].subplots(), points, names)
             _legend(parts[1], axes)
     notes = ["validation bits per base, lower is better"]
@@ -150,21 +150,13 @@ def _legend(figure: Figure | SubFigure, axes: Axes) -> None:
 
 
 def _heat_map(axes: Axes, points: pd.DataFrame, names: dict[str, str]) -> None:
-    """Draw the bits per base of each pair of values; of many values, as coloured dots."""
+    """Draw the bits per base of each pair of values."""
     down, along = sorted(names, key=lambda key: points[key].nunique())
-    if _is_continuous(points[along]):
-        sns.scatterplot(points, x=along, y=down, hue=_BITS, palette="viridis", s=120, ax=axes)
-        axes.set_xscale(_scale(points[along]))
-        if _is_continuous(points[down]):
-            axes.set_yscale(_scale(points[down]))
-    else:
-        text = points.assign(**{key: points[key].map(shown) for key in names})
-        drawn, true = (
-            text.pivot(index=down, columns=along, values=bits).reindex(_ordered(points[down]))[_ordered(points[along])]
-            for bits in (_BITS, OBJECTIVE)
-        )
-        axes.grid(False)
-        sns.heatmap(drawn, annot=true.map(bits_text), fmt="", cmap="viridis", cbar_kws={"label": _BITS}, ax=axes)
+    cells = points.assign(**{key: points[key].map(shown) for key in names}).pivot(index=down, columns=along)
+    cells = cells.reindex(_ordered(points[down]))
+    drawn, true = (cells[bits][_ordered(points[along])] for bits in (_BITS, OBJECTIVE))
+    axes.grid(False)
+    sns.heatmap(drawn, annot=true.map(bits_text), fmt="", cmap="viridis", cbar_kws={"label": _BITS}, ax=axes)
     axes.set(xlabel=names[along], ylabel=names[down])
 
 

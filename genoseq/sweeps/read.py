@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections.abc import Iterable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,8 @@ METRICS = (
     *("train/tokens_per_second", "seconds"),
 )
 """Columns that `read_sweep` always returns, as finite floats or nan."""
-_RUN_FILES = ("result.json", "failed.json", "metrics.csv")
 _FOLDER_NAME = re.compile(r"(?!\.\.?$)[\w.=+,-]{1,200}", re.ASCII)
-_UNKNOWN = object()
+_UNKNOWN = object()  # a value that a run does not tell
 
 
 def read_sweep(folder: Path | str) -> pd.DataFrame:
@@ -68,28 +68,31 @@ def read_sweep(folder: Path | str) -> pd.DataFrame:
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"there is no folder {folder}: give the folder of a sweep, as in dir=outputs/sweeps/…")
-    jobs, order = _read_jobs(folder)
+    record = _load(folder / "jobs.json")
+    jobs = _jobs(record)
     others = [path for path in folder.iterdir() if path.name not in jobs and _is_run(path)]
     runs = [_Run(folder / name, job) for name, job in jobs.items()]
     runs += [_Run(path, {}) for path in sorted(others, key=lambda path: _natural(path.name))]
     if not runs:
         hint = f"it is a run's own, so give dir={folder.parent}" if _is_run(folder) else "give a sweep's folder"
         raise UserError(f"the folder {folder} holds no run (a folder with a result.json or metrics.csv): {hint}")
-    given = list(dict.fromkeys(key for run in runs for key in run.given))
-    values = {key: [run.setting(key) for run in runs] for key in dict.fromkeys([*order, *given]) if key in given}
-    varied = [key for key, column in values.items() if len({_identity(v) for v in column if v is not _UNKNOWN}) > 1]
-    columns = {key: _column(values[key]) for key in varied}
-    rows = [run.row() | {key: column[i] for key, column in columns.items()} for i, run in enumerate(runs)]
+    given = dict.fromkeys(key for run in runs for key in run.settings)
+    varied = record.get("varied") if isinstance(record.get("varied"), list) else []
+    asked = [key for key in map(str, varied) if key in given]
+    columns = {key: _column([run.setting(key) for run in runs]) for key in dict.fromkeys([*asked, *given])}
+    varied = [key for key, column in columns.items() if len(set(column) - {_UNKNOWN}) > 1]
+    rows = [run.row() for run in runs]
+    for i, row in enumerate(rows):
+        row |= {key: None if columns[key][i] is _UNKNOWN else columns[key][i] for key in varied}
     # `seed` is a result and may be a setting
-    frame = pd.DataFrame([run.metrics() | row for run, row in zip(runs, rows, strict=True)])
-    frame = frame[[*rows[0], *(column for column in frame if column not in rows[0])]]
-    frame = frame.astype({"step": "Int64", "max_steps": "Int64"})
+    metrics = [{k: value for k, value in run.metrics().items() if k not in rows[0]} for run in runs]
+    frame = pd.DataFrame([row | result for row, result in zip(rows, metrics, strict=True)])
     frame.attrs["varied"] = varied
-    return frame
+    return frame.astype({"step": "Int64", "max_steps": "Int64"})
 
 
 def _is_run(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in _RUN_FILES)
+    return any((folder / name).is_file() for name in ("result.json", "failed.json", "metrics.csv"))
 
 
 def _natural(name: str) -> list[tuple[bool, int, str]]:
@@ -97,16 +100,17 @@ def _natural(name: str) -> list[tuple[bool, int, str]]:
     return [(not part.isdecimal(), int(part) if part.isdecimal() else 0, part) for part in re.split(r"(\d+)", name)]
 
 
+def _jobs(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the training jobs of a launcher's ``jobs.json`` by the name of their folder."""
+    jobs = record.get("jobs") if record.get("command", record.get("verb")) == "train" else None
+    named = [job for job in jobs if isinstance(job, dict)] if isinstance(jobs, list) else []
+    return {str(job["name"]): job for job in named if _FOLDER_NAME.fullmatch(str(job.get("name", "")))}
+
+
 def _column(values: list[Any]) -> list[Any]:
-    """Return the values of a setting, None where unknown; booleans as text among others, since True equals 1."""
-    mixed = len({isinstance(value, bool) for value in values}) > 1
-    values = [str(value).lower() if mixed and isinstance(value, bool) else value for value in values]
-    return [None if value is _UNKNOWN else value for value in values]
-
-
-def _identity(value: object) -> tuple[bool, object]:
-    """Return what tells a setting from others: True equals 1 in Python, but is another setting."""
-    return isinstance(value, bool), value
+    """Return the values of a setting; booleans as text where other values stand beside them, since True equals 1."""
+    mixed = len({isinstance(value, bool) for value in values if value is not _UNKNOWN}) > 1
+    return [str(value).lower() if mixed and isinstance(value, bool) else value for value in values]
 
 
 class _Loader(yaml.SafeLoader):
@@ -118,30 +122,14 @@ class _Loader(yaml.SafeLoader):
         return super().compose_node(parent, index)
 
 
-def _load(path: Path) -> Any:
-    """Return the content of a JSON or YAML file; an empty object if it cannot be read."""
+def _load(path: Path, kind: type = dict) -> Any:
+    """Return the dict or list that a JSON or YAML file holds; an empty one if it cannot be read or holds another."""
     try:
         text = path.read_text(encoding="utf-8")
-        return json.loads(text) if path.suffix == ".json" else yaml.load(text, _Loader)
+        content = json.loads(text) if path.suffix == ".json" else yaml.load(text, _Loader)
     except (OSError, ValueError, yaml.YAMLError, RecursionError):
-        return {}
-
-
-def _load_object(path: Path) -> dict[str, Any]:
-    content = _load(path)
-    return content if isinstance(content, dict) else {}
-
-
-def _read_jobs(folder: Path) -> tuple[dict[str, dict[str, Any]], list[str]]:
-    """Return the launcher's record of training jobs by name, and the keys that it was asked to vary."""
-    content = _load_object(folder / "jobs.json")
-    jobs, varied = content.get("jobs"), content.get("varied")
-    command = content.get("command", content.get("verb", "train"))
-    if command != "train" or not isinstance(jobs, list):
-        return {}, []
-    named = {str(job["name"]): job for job in jobs if isinstance(job, dict) and "name" in job}
-    good = {name: job for name, job in named.items() if _FOLDER_NAME.fullmatch(name)}
-    return good, [str(key) for key in varied] if isinstance(varied, list) else []
+        return kind()
+    return content if isinstance(content, kind) else kind()
 
 
 def _scalar(value: object) -> Any:
@@ -167,37 +155,30 @@ class _Run:
 
     def __init__(self, folder: Path, job: dict[str, Any]) -> None:
         self._folder, self._job = folder, job
-        overrides = job.get("overrides") or _load(folder / ".hydra" / "overrides.yaml")
-        overrides = [str(text) for text in overrides] if isinstance(overrides, list) else []
-        self._replicate = "hparams_search=replicate" in overrides
-        self.given, self._overrides = _parse(overrides)
-        self._result = _load_object(folder / "result.json")
+        self._result = _load(folder / "result.json")
+        overrides = job.get("overrides")
+        texts = overrides if isinstance(overrides, list) else _load(folder / ".hydra" / "overrides.yaml", list)
+        self._replicate = "hparams_search=replicate" in texts
+        self._overrides, self.settings = _parse(map(str, texts))
 
     @cached_property
-    def _config(self) -> Any:
-        try:
-            return OmegaConf.create(_load_object(self._folder / ".hydra" / "config.yaml"))
-        except Exception:  # whatever a malformed file makes OmegaConf raise
-            return OmegaConf.create({})
-
-    @cached_property
-    def _choices(self) -> dict[str, Any]:
-        content: Any = _load_object(self._folder / ".hydra" / "hydra.yaml")
-        for name in ("hydra", "runtime", "choices"):
-            content = content.get(name) if isinstance(content, dict) else None
-        return content if isinstance(content, dict) else {}
+    def _configs(self) -> list[tuple[Any, str]]:
+        """Hydra's record of the groups' choices, and the composed config, each with where keys stand in it."""
+        files = {"hydra.yaml": "hydra.runtime.choices.", "config.yaml": ""}
+        return [(_load(self._folder / ".hydra" / name), prefix) for name, prefix in files.items()]
 
     def setting(self, key: str) -> Any:
-        """Return the value of an override key, `_UNKNOWN` if the run does not tell it."""
-        if key in self.given:
-            return self.given[key]
-        if key in self._choices:
-            return _scalar(self._choices[key])
-        try:
-            value = OmegaConf.select(self._config, key, default=_UNKNOWN)
-        except Exception:  # an interpolation that only the run can resolve
-            return _UNKNOWN
-        return value if value is _UNKNOWN else _scalar(value)
+        """Return the value of an override key, whether or not the run was given it."""
+        if key in self.settings:
+            return self.settings[key]
+        for config, prefix in self._configs:
+            try:
+                value = OmegaConf.select(OmegaConf.create(config), prefix + key, default=_UNKNOWN)
+            except Exception:  # malformed, or an interpolation that only the run can resolve
+                continue
+            if value is not _UNKNOWN:
+                return _scalar(value)
+        return _UNKNOWN
 
     def row(self) -> dict[str, Any]:
         """Return the columns that say which run it is and how far it is."""
@@ -220,30 +201,29 @@ class _Run:
 
     def metrics(self) -> dict[str, Any]:
         """Return the content of ``result.json``."""
-        known = {key: _number(self._result.get(key)) for key in METRICS}
-        return known | {key: _scalar(value) for key, value in self._result.items() if key not in known}
+        return {key: _number(self._result.get(key)) for key in METRICS} | {
+            key: _scalar(value) for key, value in self._result.items() if key not in METRICS
+        }
 
     def _state(self) -> tuple[str, str | None]:
         """Return the state and its reason; what lies in the folder counts before the launcher's record, which lags."""
-        state, why = self._job.get("state"), self._job.get("why")
-        failed = _load_object(self._folder / "failed.json")
-        why = failed.get("why") if why is None else why
+        state, failed = self._job.get("state"), _load(self._folder / "failed.json")
+        why = failed.get("why") if self._job.get("why") is None else self._job["why"]
         if self._result:
             return "done", None
         if state == "done":
             return "failed", "it ended without a result.json"
         if state in ("failed", "stopped") or (failed and state != "waiting"):
-            return state if state == "stopped" else "failed", None if why is None else str(why)
+            return "stopped" if state == "stopped" else "failed", None if why is None else str(why)
         if not self._job:
             return "running", "no result.json; nothing tells whether it still runs"
-        return ("running" if state == "running" or (self._folder / "metrics.csv").is_file() else "waiting"), None
+        return "running" if state == "running" or (self._folder / "metrics.csv").is_file() else "waiting", None
 
 
-def _parse(overrides: list[str]) -> tuple[dict[str, Any], tuple[str, ...]]:
-    """Return the values of the settings among overrides, by key, and the overrides that set them."""
-    values: dict[str, Any] = {}
-    texts = []
-    for text in overrides:
+def _parse(texts: Iterable[str]) -> tuple[tuple[str, ...], dict[str, Any]]:
+    """Return those overrides that are settings, and the settings' values by key."""
+    kept, values = [], {}
+    for text in texts:
         try:
             if not settings([text]):
                 continue
@@ -251,17 +231,15 @@ def _parse(overrides: list[str]) -> tuple[dict[str, Any], tuple[str, ...]]:
             values[key_of(override)] = _scalar(override.value())
         except UserError:  # not ours to judge: Hydra took it
             key, _, values[key] = text.partition("=")
-        texts.append(text)
-    return values, tuple(texts)
+        kept.append(text)
+    return tuple(kept), values
 
 
 def _progress(path: Path) -> tuple[float, float]:
     """Return the last step and the last validation bits per base of a ``metrics.csv`` that may be growing."""
     try:
-        table = pd.read_csv(path, usecols=["step", OBJECTIVE], on_bad_lines="skip").apply(
-            pd.to_numeric, errors="coerce"
-        )
+        table = pd.read_csv(path, on_bad_lines="skip").reindex(columns=["step", OBJECTIVE])
     except (OSError, ValueError):
         return math.nan, math.nan
-    steps, values = (column[column.abs() < math.inf] for column in (table["step"], table[OBJECTIVE]))
-    return steps.max(), values.iloc[-1] if len(values) else math.nan
+    steps, values = (pd.to_numeric(table[key], errors="coerce") for key in table)
+    return steps[steps < math.inf].max(), values[values.abs() < math.inf].tail(1).max()

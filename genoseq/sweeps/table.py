@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -156,9 +156,8 @@ def verdict(settings: pd.DataFrame) -> str | None:
 
 def is_grid(settings: pd.DataFrame, keys: Sequence[str]) -> bool:
     """Return whether every combination of the parameters' values has a result, once each."""
-    return bool(
-        settings[OBJECTIVE].notna().all() and len(settings) == settings[list(keys)].nunique(dropna=False).prod()
-    )
+    combinations = settings[list(keys)].nunique(dropna=False).prod()
+    return bool(settings[OBJECTIVE].notna().all() and len(settings) == combinations)
 
 
 def marginal_means(settings: pd.DataFrame, keys: Sequence[str]) -> dict[str, pd.DataFrame]:
@@ -293,11 +292,10 @@ def _print(runs: pd.DataFrame, settings: pd.DataFrame, folder: Path, console: Co
         if 2 <= len(table) <= _MANY:
             name = short_names(keys)[key]
             say(f"\nvalidation bits per base by {name}, over all the rest")
-            cells = [
-                [shown(value), str(count), *("–" if pd.isna(x) else bits_text(x) for x in numbers)]
-                for value, count, *numbers in table.itertuples(index=False)
-            ]
-            console.print(_rich_table([name, "settings", "best", "median", "mean", "sd", "worst"], cells))
+            heads = {"min": "best", "median": "median", "mean": "mean", "std": "sd", "max": "worst"}
+            cells = pd.DataFrame({name: table[key].map(shown), "settings": table["count"].map(str)})
+            cells[list(heads.values())] = table[list(heads)].map(lambda x: "–" if pd.isna(x) else bits_text(x))
+            console.print(_rich_table(cells))
     say(f"\nfiles:   {folder}", wrap=False)
     say(f"curves:  tensorboard --logdir {shlex.quote(str(folder))}", wrap=False)
 
@@ -311,52 +309,46 @@ def _progress(run: pd.Series[Any]) -> str:
     return f" ({'; '.join(parts)})" if parts else ""
 
 
-def _rich_table(
-    heads: Sequence[str], rows: Sequence[Sequence[str]], left: int = 1, sections: Sequence[int] = ()
-) -> Table:
+def _rich_table(cells: pd.DataFrame, left: int = 1) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for i, head in enumerate(heads):
+    for i, head in enumerate(map(str, cells)):
         table.add_column(Text(head), justify="left" if i < left else "right", no_wrap=i >= left, overflow="fold")
-    for i, row in enumerate(rows):
-        table.add_row(*map(Text, row), end_section=i in sections)
+    for row in cells.itertuples(index=False):
+        table.add_row(*map(Text, row))
     return table
 
 
 def _ranking(runs: pd.DataFrame, settings: pd.DataFrame, console: Console) -> Table:
     """Return the table of the best settings over the baselines, with as many columns as the console has room for."""
-    keys = parameters(runs)
-    for columns in [keys, []] if keys else [[]]:
-        for timed in (True, False):
-            table = _ranking_table(runs, settings, columns, timed, "-" if console.options.ascii_only else "–")
-            if Measurement.get(console, console.options.update(max_width=10_000), table).maximum <= console.width:
-                return table
-    return table
+    keys, dash = parameters(runs), "-" if console.options.ascii_only else "–"
+    names = list(short_names(keys).values()) or ["setting"]
+    top = settings[:_SHOWN]
 
+    def column(key: str, text: Callable[[float], str] = bits_text) -> pd.Series[str]:
+        return top[key].map(lambda value: dash if pd.isna(value) else text(value))
 
-def _ranking_table(runs: pd.DataFrame, settings: pd.DataFrame, columns: Sequence[str], timed: bool, dash: str) -> Table:
-    """Return the ranking with a column for each of some parameters, or for all of them together."""
-    keys, several = parameters(runs), settings["seeds"].max() > 1
-    heads = ["", *(short_names(keys)[key] for key in columns)] if columns else ["", "setting"]
-    blank = [""] * (len(heads) - 2 + several + 1)
-
-    def number(value: float, form: str = "{:.2f}") -> str:
-        return form.format(value) if pd.notna(value) else dash
-
-    rows = []
-    for rank, (_, setting) in enumerate(settings[:_SHOWN].iterrows(), start=1):
-        val, sem = setting[OBJECTIVE], setting["sem"]
-        state = next((s for s in ("running", "waiting", "failed", "stopped") if s in setting["states"]), "not finite")
-        row = [str(rank) if pd.notna(val) else dash]
-        row += [shown(setting[key]) for key in columns] or [describe(setting[keys].to_dict()).replace(", ", ",\n")]
-        row += [f"{setting['done']}/{setting['seeds']}"] if several else []
-        row += [bits_text(val) + (f" ± {bits_text(sem)}" if pd.notna(sem) else "") if pd.notna(val) else state]
-        row += [bits_text(setting[TEST]) if pd.notna(setting[TEST]) else dash]
-        rows.append([*row, number(100 * setting["test/accuracy"]), number(setting["seconds"], "{:,.0f}")])
+    error = top["sem"].map(lambda sem: "" if pd.isna(sem) else f" ± {bits_text(sem)}")
+    cells = top[keys].map(shown).set_axis(names[: len(keys)], axis=1)
+    cells.insert(0, "", column(OBJECTIVE, str).where(top[OBJECTIVE].isna(), (top.index + 1).map(str)))
+    cells["setting"] = [describe(row).replace(", ", ",\n") for row in top[keys].to_dict("records")]
+    cells["seeds"] = top["done"].map(str) + "/" + top["seeds"].map(str)
+    cells["val\nbits/base"] = (column(OBJECTIVE) + error).where(top[OBJECTIVE].notna(), top["states"].map(_state))
+    cells["test\nbits/base"] = column(TEST)
+    cells["test\naccuracy\n(%)"] = column("test/accuracy", lambda share: f"{100 * share:.2f}")
+    cells["seconds"] = column("seconds", "{:,.0f}".format)
     for name, bits, accuracy in baselines(runs):
-        rows.append(["", name, *blank, f"{bits:.4f}", number(100 * accuracy), ""])
-    heads += [*(["seeds"] if several else []), "val\nbits/base", "test\nbits/base", "test\naccuracy\n(%)", "seconds"]
-    width = len(heads) - (not timed)
-    table = _rich_table(heads[:width], [row[:width] for row in rows], left=1 if columns else 2)
+        share = dash if pd.isna(accuracy) else f"{100 * accuracy:.2f}"
+        row = {names[0]: name, "setting": name, "test\nbits/base": f"{bits:.4f}", "test\naccuracy\n(%)": share}
+        cells = pd.concat([cells, pd.DataFrame([row])])
+    metrics = list(cells)[-5 if top["seeds"].max() > 1 else -4 :]
+    for columns in ([*names, *metrics], [*names, *metrics[:-1]], ["setting", *metrics], ["setting", *metrics[:-1]]):
+        table = _rich_table(cells.fillna("")[["", *columns]], left=2 if columns[0] == "setting" else 1)
+        if Measurement.get(console, console.options.update(max_width=10_000), table).maximum <= console.width:
+            break
     table.rows[0].style = "bold"
-    table.rows[min(len(settings), _SHOWN) - 1].end_section = True
+    table.rows[len(top) - 1].end_section = True
     return table
+
+
+def _state(states: list[str]) -> str:
+    return next((state for state in ("running", "waiting", "failed", "stopped") if state in states), "not finite")
