@@ -20,7 +20,7 @@ from genoseq.errors import UserError, fail
 from genoseq.sweeps.read import read_sweep
 
 Tables = dict[str, pd.DataFrame]
-MARKERS = list("os^DvPX")
+MARKERS = list("os^DvPX<>*hp")
 
 
 def run_study(
@@ -45,19 +45,19 @@ def run_study(
     """
     here = Path(plot_file).parent
     parser = argparse.ArgumentParser(description=f"Table and figures of the study {here.name}.")
-    help_sweep = (
-        "folder of the study's runs, whose results are recorded first; by default the recorded results are used"
-    )
+    help_sweep = "folder of the study's runs, to record their results first; by default the recorded ones are used"
     parser.add_argument("sweep", nargs="?", type=Path, metavar="SWEEP_FOLDER", help=help_sweep)
     parser.add_argument("--out", type=Path, default=here, help="folder for results and figures, by default %(default)s")
     args = parser.parse_args(argv)
     args.out.mkdir(parents=True, exist_ok=True)
     try:
+        files = list(here.glob("*.csv"))
         if args.sweep is not None:
-            for name, frame in record(args.sweep).items():
-                frame.to_csv(args.out / name, index=False)
-        recorded = args.out if args.sweep is not None else here
-        results = {path.name: pd.read_csv(path) for path in sorted(recorded.glob("*.csv"))}
+            tables = record(args.sweep)
+            files = [args.out / name for name in tables]
+            for path in files:
+                tables[path.name].to_csv(path, index=False)
+        results = {path.name: pd.read_csv(path) for path in files}
         print(table(results))
         draw(results, args.out)
     except UserError as error:
@@ -81,10 +81,19 @@ def finished_runs(folder: Path) -> pd.DataFrame:
     return done
 
 
+def run_file(folder: Path, name: str, hint: str = "is it a run of genoseq.train?") -> Path:
+    """Return the path of a file that a run has left, and refuse a run that lacks it."""
+    path = folder / name
+    if not path.is_file():
+        raise UserError(f"there is no {path}: {hint}")
+    return path
+
+
 def configured(runs: pd.DataFrame, key: str) -> pd.Series:
     """Return the value of a config key in each run's ``.hydra/config.yaml``."""
     resolvers.register()
-    return runs["folder"].map(lambda folder: OmegaConf.select(OmegaConf.load(Path(folder, ".hydra/config.yaml")), key))
+    configs = runs["folder"].map(lambda folder: OmegaConf.load(run_file(folder, ".hydra/config.yaml")))
+    return configs.map(lambda config: OmegaConf.select(config, key))
 
 
 def training_tokens(runs: pd.DataFrame) -> pd.Series:

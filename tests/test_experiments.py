@@ -188,6 +188,9 @@ def test_leakage_has_every_order_and_no_bystander(tmp_path: Path) -> None:
     )
     assert results["model"].value_counts().to_dict() == {"markov": 6 * 17, "imm": 6, "chance": 6, "LSTM": 3}
     assert set(results[results["model"] == "LSTM"]["genome"]) == {"short"}
+    (folder / "orders.csv").unlink()
+    with pytest.raises(UserError, match=r"there is no .*orders\.csv: train the runs with baseline=all"):
+        module("leakage").record(tmp_path)
 
 
 def test_report_compares_the_split_that_leaks(tmp_path: Path) -> None:

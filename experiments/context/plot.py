@@ -9,7 +9,6 @@ import numpy as np
 import pandas as pd
 
 from experiments import common
-from genoseq.errors import UserError
 
 BINS_PER_DECADE = 7
 MIN_SHARE = 0.003  # of a window's predictions that a bin needs to be drawn: fewer are too noisy
@@ -36,10 +35,8 @@ def read_positions(runs: pd.DataFrame) -> pd.DataFrame:
     """Return the runs' ``positions.csv``: a row for each run and number of tokens read since the zero state."""
     frames = []
     for run in runs.to_dict("records"):
-        path = Path(run["folder"], "positions.csv")
-        if not path.is_file():
-            raise UserError(f"there is no {path}: train the study's runs with experiment=context, or add positions=10")
-        frame = pd.read_csv(path)
+        hint = "train the study's runs with experiment=context, or add positions=10"
+        frame = pd.read_csv(common.run_file(run["folder"], "positions.csv", hint))
         frames.append(frame.assign(name=run["name"], bits=frame["n"] * frame["bits_per_base"], seq_len=len(frame)))
     return pd.concat(frames, ignore_index=True)
 

@@ -23,7 +23,8 @@ def record(sweep: Path) -> common.Tables:
     runs = runs.rename(columns={**named, "split/window_stride": "window_stride"})
     frames = []
     for run in runs.to_dict("records"):
-        orders = pd.read_csv(Path(run["folder"], "orders.csv")).assign(model="markov")
+        orders = pd.read_csv(common.run_file(run["folder"], "orders.csv", "train the runs with baseline=all"))
+        orders["model"] = "markov"
         others = {"imm": "imm", "chance": "chance"}
         if run["train/steps"] > 1:  # else the network is a bystander
             others["LSTM"] = "test"

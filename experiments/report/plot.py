@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import seaborn as sns
@@ -14,6 +15,7 @@ from experiments import common
 from genoseq.errors import UserError
 
 HERE = Path(__file__).parent
+STATED = pd.read_csv(HERE / "report.csv").set_index("model")
 COLUMNS = [
     *("model", "split", "state", "why", "report/accuracy", "report/last_loss", "report/steps", "train/last_loss"),
     *("scale", "genome/name", "genome/bases", "model/parameters", "train/steps", "test/accuracy"),
@@ -36,11 +38,10 @@ def record(sweep: Path) -> common.Tables:
         raise UserError(f"two runs in {sweep} are of the same model and split: give a folder with one run of each")
     runs = runs.sort_values(["model", "split/leaks"], ascending=[True, False])
     losses = pd.concat([read_losses(run) for run in runs.to_dict("records")], ignore_index=True)
-    training = losses[losses["part"] == "training"]
-    runs = runs.merge(training.groupby(["model", "split"])["loss"].last().rename("train/last_loss").reset_index())
+    training = losses[losses["part"] == "training"].groupby(["model", "split"])["loss"].last()
+    runs = runs.merge(training.rename("train/last_loss").reset_index(), how="left")
     for key, column in (("accuracy", "accuracy"), ("last_loss", "loss"), ("steps", "steps")):
-        stated = runs["model"].map(pd.read_csv(HERE / "report.csv").set_index("model")[column])
-        runs[f"report/{key}"] = stated.where(runs["split/leaks"])  # the report's split leaks
+        runs[f"report/{key}"] = runs["model"].map(STATED[column]).where(runs["split/leaks"])  # the report's split leaks
     runs["report/steps"] = runs["report/steps"].astype("Int64")
     return {"results.csv": runs.reindex(columns=COLUMNS), "losses.csv": losses}
 
@@ -53,9 +54,9 @@ def model_number(overrides: Sequence[str]) -> int:
     return int(found[1])
 
 
-def read_losses(run: dict[str, object]) -> pd.DataFrame:
+def read_losses(run: dict[str, Any]) -> pd.DataFrame:
     """Return a run's training and validation losses (nats a token) by step."""
-    logged = pd.read_csv(Path(str(run["folder"]), "metrics.csv"))
+    logged = pd.read_csv(common.run_file(run["folder"], "metrics.csv"))
     logged = logged.rename(columns={"train/loss": "training", "val/loss": "validation"})
     losses = logged.melt("step", ["training", "validation"], "part", "loss").dropna()
     return losses.assign(model=run["model"], split=run["split"])[["model", "split", "part", "step", "loss"]]
@@ -128,7 +129,7 @@ def draw_losses(model: int, runs: pd.DataFrame, losses: pd.DataFrame, path: Path
 
     The steps are shares of each run's own, since ours make as many passes over their bases as the report's.
     """
-    ours, stated = runs["train/steps"].max(), int(runs["report/steps"].max())
+    ours, stated = runs["train/steps"].max(), STATED["steps"][model]
     losses = losses[losses["model"] == model].assign(percent=100 * losses["step"] / ours)
     curve = pd.read_csv(HERE / "curves" / f"model{model}.csv")
     nats = math.log(2) * runs["tokens/new_bases"].iloc[0]
