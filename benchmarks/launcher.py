@@ -18,9 +18,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from genoseq.sweeps.devices import make_slots
-from genoseq.sweeps.jobs import Job
-from genoseq.sweeps.pool import Pool
+from genoseq.sweeps.jobs import Job, Record
+from genoseq.sweeps.launcher import run_jobs
+from genoseq.sweeps.local import Local
 
 JOBS = 20
 WORK = "import pathlib, sys, time; time.sleep(float(sys.argv[2])); (pathlib.Path(sys.argv[1]) / 'result.json').touch()"
@@ -43,11 +43,11 @@ def fill(devices: int) -> str:
     with tempfile.TemporaryDirectory() as place:
         folders = [Path(place) / str(i) for i in range(JOBS)]
         jobs = [
-            Job(i, folder.name, folder, [], [sys.executable, "-S", "-c", WORK, str(folder), str(length)], cost=length)
-            for i, (folder, length) in enumerate(zip(folders, lengths, strict=True))
+            Job(folder.name, folder, [], [sys.executable, "-S", "-c", WORK, str(folder), str(length)], cost=length)
+            for folder, length in zip(folders, lengths, strict=True)
         ]
         begin = time.perf_counter()
-        Pool(make_slots([str(i) for i in range(devices)], 1, None, JOBS)).run(jobs)
+        run_jobs(Local(Path(place), devices=range(devices)), jobs, Record(Path(place), "sleep", []))
         took = time.perf_counter() - begin
     return f"{devices} devices: {took:.2f} s, the best list schedule {best:.2f} s: {took / best:.3f}"
 

@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from genoseq.app.cli import command
-from genoseq.app.run_folder import MAY_DIFFER, RunFolder
+from genoseq.app.run_folder import RunFolder
 from genoseq.app.runtime import is_main_process
 from genoseq.errors import UserError
 
@@ -16,7 +16,7 @@ from genoseq.errors import UserError
 @command("evaluate")
 def main(cfg: DictConfig) -> float:
     """Score a checkpoint with its state carried along each record; return test bits per base."""
-    with RunFolder(cfg, "evaluation.json", may_differ=tuple(key for key in MAY_DIFFER if key != "ckpt")) as run:
+    with RunFolder(cfg, "evaluation.json") as run:
         return _report_again(run) if run.finished else _evaluate(cfg, run)
 
 

@@ -25,10 +25,8 @@ from genoseq.app.checkpoint import checkpoint_metadata
 from genoseq.app.cli import conf_dir
 from genoseq.data.datamodule import GenomeData
 from genoseq.data.tokenizer import CharTokenizer, KmerTokenizer
-from genoseq.sweeps import plugins
 
 resolvers.register()
-plugins.register()
 CONF = conf_dir()
 FILES = Path(__file__).parent / "data" / "files"
 ROOTS = sorted(path.name for path in CONF.glob("*.yaml"))
@@ -111,7 +109,6 @@ def test_each_option_composes_and_builds(group: str, option: str) -> None:
 
 @pytest.mark.parametrize(("kind", "option"), [(g, o) for g, o in EACH if g.startswith("hydra/")])
 def test_plugins_take_their_configs(kind: str, option: str) -> None:
-    plugins.register()
     with hydra.initialize_config_dir(str(CONF), version_base="1.3"):
         cfg = hydra.compose("train", [f"{kind}={option}"], return_hydra_config=True)
     node = OmegaConf.to_container(OmegaConf.select(cfg, kind.replace("/", ".")), resolve=True)

@@ -52,11 +52,16 @@ def test_what_it_carries(wheel: Path) -> None:
         scripts = next(archive.read(name).decode() for name in names if name.endswith("entry_points.txt"))
     conf = {f"genoseq/conf/{path.relative_to(ROOT / 'conf')}" for path in (ROOT / "conf").rglob("*.yaml")}
     assert conf and conf <= names
-    code = {str(path.relative_to(ROOT)) for path in (ROOT / "genoseq").rglob("*.py")}
+    code = {
+        str(path.relative_to(ROOT)) for room in ("genoseq", "hydra_plugins") for path in (ROOT / room).rglob("*.py")
+    }
     assert code <= names
     assert {"genoseq/py.typed", "genoseq/data/bundled/hpylori_G27.fa.gz"} <= names
     assert any(name.endswith("licenses/LICENSE") for name in names)
-    assert {name.split("/")[0].removesuffix(".dist-info").split("-")[0] for name in names} == {"genoseq"}
+    assert {name.split("/")[0].removesuffix(".dist-info").split("-")[0] for name in names} == {
+        "genoseq",
+        "hydra_plugins",
+    }
     assert not [name for name in names if "test" in Path(name).name or "__pycache__" in name]
     assert "genoseq-train = genoseq.train:main" in scripts and "genoseq-evaluate = genoseq.evaluate:main" in scripts
 

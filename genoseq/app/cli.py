@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import hydra
+from hydra.core.config_store import ConfigStore
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.plugins import Plugins
 from hydra.experimental.callback import Callback
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
@@ -94,10 +96,8 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], T]], Callable[
 
         @functools.wraps(main)
         def run() -> T:
-            from genoseq.sweeps import plugins
-
             exit_with_parent()
-            plugins.register()
+            forget_foreign_schemas()
             resolvers.register()
             sys.argv[1:] = quote_paths(with_aliases(sys.argv[1:]))
             try:
@@ -110,6 +110,17 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], T]], Callable[
         return run
 
     return wrap
+
+
+def forget_foreign_schemas() -> None:
+    """Forget the schemas of other Hydra plug-ins whose launchers are called as ours are.
+
+    Hydra would lay the schema of hydra-ray-launcher or hydra-submitit-launcher over our file of that name.
+    """
+    Plugins.instance()  # scans the plug-ins, which register their schemas
+    schemas: dict[str, Any] = ConfigStore.instance().repo.get("hydra", {}).get("launcher", {})
+    for name in ("ray", "submitit_local", "submitit_slurm"):
+        schemas.pop(f"{name}.yaml", None)
 
 
 class SweepReport(Callback):
@@ -132,9 +143,9 @@ class SweepReport(Callback):
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Print what the sweep found; exit with code 1 if jobs failed."""
-        from genoseq.sweeps.end import finish
+        from genoseq.sweeps.launcher import finish
 
-        if finish(config):
+        if finish(Path(config.hydra.sweep.dir)):
             raise SystemExit(1)
 
     def on_job_start(self, config: DictConfig, **kwargs: Any) -> None:

@@ -15,19 +15,16 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-import yaml
 from filelock import FileLock, Timeout
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from genoseq.app.runtime import is_main_process
+from genoseq.configs import check_same
 from genoseq.errors import UserError
 from genoseq.files import write_atomic, write_json
 from genoseq.overrides import settings
 
-# what a run may be given differently each time it is started
-MAY_DIFFER = ("sweep", "paths", "logger", "tags", "trust", "ckpt", "data.genome_dir", "data.cache_dir")
 _TRACES = ("result.json", "evaluation.json", "checkpoints", "jobs.json")
 
 
@@ -97,8 +94,6 @@ class RunFolder:
         As composed, without the ``hydra`` node.
     result : str
         Name of the file that a finished run leaves.
-    may_differ : tuple of str
-        Keys that are not compared.
 
     Raises
     ------
@@ -106,11 +101,9 @@ class RunFolder:
         On entering: if the folder cannot be written, is in use, or holds a run with other settings.
     """
 
-    def __init__(
-        self, config: DictConfig, result: str = "result.json", may_differ: tuple[str, ...] = MAY_DIFFER
-    ) -> None:
+    def __init__(self, config: DictConfig, result: str = "result.json") -> None:
         self.path = Path(HydraConfig.get().runtime.output_dir)
-        self._config, self._result, self._may_differ = config, self.path / result, may_differ
+        self._config, self._result = config, self.path / result
         self._lock: FileLock | None = None
 
     def __enter__(self) -> RunFolder:
@@ -192,28 +185,7 @@ class RunFolder:
             if found := [name for name in _TRACES if (self.path / name).exists()]:
                 raise UserError(f"the folder {self.path} already holds a {found[0]}; give another hydra.run.dir")
             return
-        try:
-            had = self._settings(OmegaConf.load(file))
-        except (OSError, yaml.YAMLError, OmegaConfBaseException) as error:
-            raise UserError(f"{file} cannot be read ({error}); give another hydra.run.dir") from None
-        has = self._settings(self._config)
-        other = sorted(key for key in {*had, *has} if had.get(key, "nothing") != has.get(key, "nothing"))
-        if other:
-            listed = ", ".join(f"{key}={had.get(key, 'nothing')} (now {has.get(key, 'nothing')})" for key in other[:4])
-            more = f" and {len(other) - 4} more" if len(other) > 4 else ""
-            raise UserError(
-                f"the folder {self.path} holds a run with other settings: {listed}{more}; "
-                "give the same to resume it, or another hydra.run.dir"
-            )
-
-    def _settings(self, config: Any) -> dict[str, Any]:
-        """Return a config as one level, interpolations resolved, without what may differ."""
-        flat = flatten(OmegaConf.to_container(config, resolve=True))
-        return {
-            key: value
-            for key, value in flat.items()
-            if not any(key == name or key.startswith(f"{name}.") for name in self._may_differ)
-        }
+        check_same(self.path, self._config, "hydra.run.dir")
 
     def _write_config(self) -> None:
         """Write the files that Hydra would, but only once it is known that the folder is the run's own."""
@@ -237,13 +209,3 @@ def _config_flags() -> list[str]:
         elif word.partition("=")[0] in flags:
             found.append(word)
     return found
-
-
-def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
-    """Return nested plain containers as one level, ``{"data.seq_len": 32, …}``."""
-    if not isinstance(config, dict) or not config:
-        return {prefix: config}
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        flat |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
-    return flat

@@ -1,22 +1,26 @@
-"""One job of a sweep: its settings, its folder, what it goes on from, and the command that runs it."""
+"""A sweep's jobs: name, command and state of each, and the ``jobs.json`` that records them."""
 
 from __future__ import annotations
 
+import hashlib
+import json
+import re
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from omegaconf import DictConfig
 
-from genoseq.errors import UserError
-from genoseq.overrides import quote, settings
+from genoseq.files import write_json
+from genoseq.overrides import key_of, parse, quote, short_names, value_text
 
 RESULTS = ("result.json", "evaluation.json")
 LOG = "output.log"
+RECORD = "jobs.json"
+_LONGEST = 150  # letters of a name; file systems take 255 bytes
 
 
 @dataclass
@@ -25,21 +29,17 @@ class Job:
 
     Attributes
     ----------
-    num : int
-        Number in the sweep, from 0.
     name : str
         Name of its folder.
     folder : Path
     overrides : list of str
         Its settings, as on a command line.
     command : list of str
-        The command but for `resume`.
-    devices : int
-        Devices (on the CPU: processes) that it asks for.
-    max_steps : int or None
-        Optimizer steps it will take.
+        Running it again resumes an unfinished run.
+    trainer : mapping
+        The ``trainer`` node of its config: devices, nodes, steps.
     cost : float
-        How long it will take beside the others, in any unit.
+        How long it takes relative to the others, in any unit.
     state : str
         ``waiting``, ``running``, ``done``, ``failed`` or ``stopped``.
     why : str or None
@@ -47,18 +47,16 @@ class Job:
     attempts, failures : int
         Starts in all, and failures since the sweep was last started.
     seconds : float or None
-        Time that its processes took, all starts together.
+        Wall time of its processes, all starts together.
     device : str or None
         Where it ran last.
     """
 
-    num: int
     name: str
     folder: Path
     overrides: list[str]
     command: list[str] = field(default_factory=list)
-    devices: int = 1
-    max_steps: int | None = None
+    trainer: Mapping[str, Any] = field(default_factory=dict)
     cost: float = 0.0
     state: str = "waiting"
     why: str | None = None
@@ -73,38 +71,29 @@ class Job:
         return any((self.folder / name).is_file() for name in RESULTS)
 
     @property
-    def resume(self) -> list[str]:
-        """The override with which training goes on from the last checkpoint, if there is one."""
-        last = self.folder / "checkpoints" / "last.ckpt"
-        return [f"ckpt={quote(str(last))}"] if last.is_file() else []
+    def has_checkpoint(self) -> bool:
+        """Whether a start resumes."""
+        return (self.folder / "checkpoints" / "last.ckpt").is_file()
 
-    def prepare(self) -> list[str]:
-        """Make the folder ready for another start and return the whole command.
+    @property
+    def max_steps(self) -> int | None:
+        """Optimizer steps that it takes, None if it trains nothing."""
+        return self.trainer.get("max_steps")
 
-        What a start left that never reached a checkpoint is removed, but for its log: nothing can go on from it.
-        """
-        resume = self.resume
-        if self.folder.exists() and not resume:
-            for path in [*self.folder.glob("tb/**/events.*"), *self.folder.glob("checkpoints/best.ckpt")]:
-                path.unlink()
-            for path in (self.folder / "metrics.csv", self.folder / "checkpoints"):
-                _remove(path)
-        self.folder.mkdir(parents=True, exist_ok=True)
-        return self.command + resume
-
-    def record(self) -> dict[str, Any]:
-        """Return what ``jobs.json`` says of it."""
-        names = ("num", "name", "overrides", "state", "why", "seconds", "max_steps", "device", "attempts")
-        return {name: getattr(self, name) for name in names}
+    @property
+    def devices(self) -> int:
+        """Devices (on the CPU: processes) that it asks for on each node."""
+        return processes(self.trainer, 1)
 
 
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        for part in path.glob("*.part"):
-            part.unlink()
-        path.rmdir()
-    else:
-        path.unlink(missing_ok=True)
+def processes(trainer: Mapping[str, Any], visible: int) -> int:
+    """Return how many devices (on the CPU: processes) a ``trainer`` node asks for on a node; `visible` for ``auto``."""
+    devices = trainer.get("devices", 1)
+    if isinstance(devices, (int, str)) and str(devices).lstrip("-").isdigit():
+        return int(devices) if int(devices) > 0 else max(1, visible)
+    if isinstance(devices, str):  # auto, or Lightning's "0,1"
+        return len(devices.split(",")) if "," in devices else max(1, visible)
+    return max(1, len(devices))
 
 
 def cost(config: DictConfig) -> float:
@@ -112,27 +101,41 @@ def cost(config: DictConfig) -> float:
     try:
         embed, hidden, layers = (int(config.model.get(key, 1)) for key in ("embed_dim", "hidden_size", "num_layers"))
         tokens = float(config.trainer.max_steps * config.data.batch_size * config.data.seq_len)
-    except (AttributeError, KeyError, TypeError, ValueError):  # no training, or a job's mistake
+    except (AttributeError, KeyError, TypeError, ValueError):
         return 0.0
     return tokens * 4 * hidden * (embed + hidden * (2 * layers - 1))
 
 
 def task_module(task: Any) -> str:
-    """Return the module that ``python -m`` runs for a verb's function."""
+    """Return the module that ``python -m`` runs for a command's function."""
     if task.__module__ != "__main__":
         return str(task.__module__)
     return str(sys.modules["__main__"].__spec__.name)  # type: ignore[union-attr]
 
 
 def command(config: DictConfig, module: str, overrides: Sequence[str], folder: Path, num: int) -> list[str]:
-    """Return the command that runs one job by itself."""
+    """Return the command that runs one job of a sweep by itself.
+
+    Parameters
+    ----------
+    config : DictConfig
+        The sweep's.
+    module : str
+        What ``python -m`` runs.
+    overrides : sequence of str
+        The job's.
+    folder : Path
+        The job's.
+    num : int
+        The job's number in the sweep.
+    """
     return [
         sys.executable,
         "-m",
         module,
         *_config_flags(config, module),
         *overrides,
-        *_passed_on(config),
+        *_hydra_overrides(config),
         "hydra.mode=RUN",  # a config may ask for a sweep
         f"hydra.run.dir={quote(str(folder))}",
         f"hydra.sweep.dir={quote(str(folder.parent))}",
@@ -141,14 +144,16 @@ def command(config: DictConfig, module: str, overrides: Sequence[str], folder: P
 
 
 def _config_flags(config: DictConfig, module: str) -> Iterator[str]:
+    flags = {"main": "--config-path", "command-line": "--config-dir"}
     for source in config.hydra.runtime.config_sources:
-        if source.provider == "command-line":
-            yield from ("--config-dir", source.path)
+        if source.provider in flags:
+            yield flags[source.provider]
+            yield source.path if source.schema == "file" else f"{source.schema}://{source.path}"
     if config.hydra.job.config_name != module.rpartition(".")[2]:
         yield from ("--config-name", config.hydra.job.config_name)
 
 
-def _passed_on(config: DictConfig) -> Iterator[str]:
+def _hydra_overrides(config: DictConfig) -> Iterator[str]:
     own = ("mode", "run.", "sweep.", "launcher", "sweeper", "job.num")
     for text in config.hydra.overrides.hydra:
         key = text.lstrip("+~").replace("hydra/", "hydra.", 1).removeprefix("hydra.")
@@ -156,34 +161,85 @@ def _passed_on(config: DictConfig) -> Iterator[str]:
             yield text
 
 
-def check_same(job: Job) -> None:
-    """Raise `UserError` if the job's folder holds a run of other settings."""
-    file = job.folder / ".hydra" / "overrides.yaml"
-    if not file.is_file():
-        return
-    had, has = settings(yaml.safe_load(file.read_text(encoding="utf-8")) or []), settings(job.overrides)
-    other = sorted(key for key in {*had, *has} if had.get(key) != has.get(key))
-    if other:
-        told = ", ".join(f"{key}={had[key]}" if key in had else f"no {key}" for key in other)
-        raise UserError(
-            f"the folder {job.folder} holds a run with {told}; give the sweep's own settings to go on with it, "
-            "or another sweep.dir"
-        )
+def varied_keys(config: DictConfig) -> list[str]:
+    """Return the override keys to which a sweep's command and sweeper give several values."""
+    params = config.hydra.sweeper.get("params") or {}
+    texts = [f"{key}={value}" for key, value in params.items()] + list(config.hydra.overrides.task)
+    varied: dict[str, None] = {}
+    for override in parse(texts):
+        if override.is_sweep_override():
+            varied[key_of(override)] = None
+        else:  # the command's one value replaces a sweeper's many
+            varied.pop(key_of(override), None)
+    return list(varied)
+
+
+def run_name(overrides: Sequence[str], varied: Sequence[str]) -> str:
+    """Return the name of a run's folder from what varies: ``seq_len=50,lr=0.01``, safe in every file system.
+
+    A name that had to leave letters out ends in a few digits of the settings' hash, so that no two are equal.
+    """
+    settings = {key_of(override): value_text(override) for override in parse(overrides)}
+    short = short_names(varied)
+    full = ",".join(f"{short[key]}={settings[key]}" for key in varied if key in settings)
+    if not full:
+        return "run"
+    safe = re.sub(r"[^\w.=+,-]", "_", full, flags=re.ASCII)[:_LONGEST]
+    return safe if safe == full else f"{safe}-{hashlib.sha256(full.encode()).hexdigest()[:6]}"
 
 
 def reason(code: int, log: Path) -> str:
     """Return why a process ended, from its exit code and the end of its log."""
     if code < 0:
         name = signal.Signals(-code).name
-        memory = "; was memory short?" if name == "SIGKILL" else ""
-        return f"killed by signal {-code} ({name}{memory})"
+        return f"killed by signal {-code} ({name}{'; out of memory?' if name == 'SIGKILL' else ''})"
     try:
-        lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()]
+        lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()][-30:]
     except OSError:
         lines = []
-    said = [line.removeprefix("genoseq: ") for line in lines[-30:] if line.startswith("genoseq: ")]
-    if said:
-        return said[-1]
+    sentences = [line.removeprefix("genoseq: ") for line in lines if line.startswith("genoseq: ")]
+    if sentences:
+        return sentences[-1]
     # Hydra's advice comes after the error's own line
-    errors = [line for line in lines[-30:] if not line.startswith("Set the environment variable HYDRA_FULL_ERROR")]
+    errors = [line for line in lines if not line.startswith("Set the environment variable HYDRA_FULL_ERROR")]
     return f"exit code {code}" + (f": {errors[-1]}" if errors else "")
+
+
+class Record:
+    """Writes a sweep folder's ``jobs.json``; the jobs of an earlier start stay listed.
+
+    Parameters
+    ----------
+    folder : Path
+        The sweep's.
+    command : str
+        Name of the command: train or evaluate.
+    varied : sequence of str
+        Override keys that vary.
+    """
+
+    def __init__(self, folder: Path, command: str, varied: Sequence[str]) -> None:
+        self._path = folder / RECORD
+        self._head: dict[str, Any] = {"command": command, "varied": list(varied)}
+        self._jobs = {job["name"]: job for job in read_record(folder).get("jobs", [])}
+
+    def recall(self, job: Job) -> None:
+        """Set what an earlier start of the sweep recorded of a job."""
+        earlier = self._jobs.get(job.name, {})
+        job.attempts = earlier.get("attempts", 0)
+        job.seconds, job.device = earlier.get("seconds"), earlier.get("device")
+
+    def update(self, *jobs: Job) -> None:
+        """Write the state of some jobs."""
+        names = ("name", "overrides", "state", "why", "seconds", "max_steps", "device", "attempts")
+        self._jobs |= {job.name: {name: getattr(job, name) for name in names} for job in jobs}
+        write_json(self._path, self._head | {"jobs": list(self._jobs.values())})
+
+
+def read_record(folder: Path) -> dict[str, Any]:
+    """Return the content of a sweep folder's ``jobs.json``; empty without one."""
+    try:
+        record = json.loads((folder / RECORD).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return record if isinstance(record, dict) and isinstance(record.get("jobs"), list) else {}

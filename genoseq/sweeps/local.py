@@ -1,24 +1,103 @@
-"""The default launcher: every device of this machine, one process a job."""
+"""Run jobs on the devices of this machine."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import os
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
-from omegaconf import DictConfig
+from genoseq.errors import UserError
+from genoseq.sweeps.jobs import Job, processes
+from genoseq.sweeps.launcher import Backend, Ended, Started
+from genoseq.sweeps.process import Process
 
-from genoseq.sweeps.devices import Slot, make_slots, processes, visible_gpus
-from genoseq.sweeps.display import Display
-from genoseq.sweeps.jobs import Job
-from genoseq.sweeps.launcher import JobLauncher
-from genoseq.sweeps.pool import Pool
-from genoseq.sweeps.record import Record
+_POLL = 0.1  # seconds between looks at the processes
 
 
-class LocalPool(JobLauncher):
-    """Runs as many jobs at a time as the machine has devices for.
+@dataclass(frozen=True)
+class Slot:
+    """A place for one job at a time.
+
+    Attributes
+    ----------
+    devices : tuple of str
+        GPUs, as ``CUDA_VISIBLE_DEVICES`` names them; empty on the CPU.
+    threads : int
+        Threads of each of the job's processes.
+    """
+
+    devices: tuple[str, ...]
+    threads: int
+
+    @property
+    def label(self) -> str:
+        """What the console calls it."""
+        return f"gpu {','.join(self.devices)}" if self.devices else f"cpu, {self.threads} thread(s)"
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """Variables that must be set before the job's interpreter starts; a user's own thread count is kept."""
+        env = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(self.threads)}
+        return env | ({"CUDA_VISIBLE_DEVICES": ",".join(self.devices)} if self.devices else {})
+
+
+def cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def visible_gpus() -> list[str]:
+    """Return the GPUs that PyTorch would see here, as ``CUDA_VISIBLE_DEVICES`` names them."""
+    import torch
+
+    named = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    count = torch.cuda.device_count()
+    return named[:count] or [str(i) for i in range(count)]
+
+
+def make_slots(gpus: Sequence[str], per_job: int, n_jobs: int | None, jobs: int) -> list[Slot]:
+    """Share devices and threads out.
 
     Parameters
     ----------
+    gpus : sequence of str
+        None of them means the CPU. A GPU that is named twice takes two jobs at a time.
+    per_job : int
+        Devices of a job, on the CPU processes.
+    n_jobs : int, optional
+        Most jobs at a time.
+    jobs : int
+        Jobs there are.
+
+    Raises
+    ------
+    UserError
+        If a job asks for more devices than there are, or a count is below 1.
+    """
+    for name, value in {"devices_per_job": per_job, "n_jobs": n_jobs}.items():
+        if value is not None and value < 1:
+            raise UserError(f"hydra.launcher.{name} must be 1 or more, or null, got {value}")
+    if gpus and per_job > len(gpus):
+        raise UserError(
+            f"a job asks for {per_job} GPUs and {len(gpus)} can be used ({', '.join(gpus)}); lower trainer.devices"
+        )
+    most = len(gpus) // per_job if gpus else max(1, cores() // per_job)
+    # on the CPU more jobs than cores is the user's choice; on GPUs no device is shared unless it is named twice
+    count = most if n_jobs is None else min(n_jobs, most) if gpus else n_jobs
+    count = max(1, min(count, jobs))
+    threads = max(1, cores() // (count * per_job))
+    return [Slot(tuple(gpus[i * per_job : (i + 1) * per_job]), threads) for i in range(count)]
+
+
+class Local(Backend):
+    """Runs as many jobs at a time as this machine has devices for, one process a job.
+
+    Parameters
+    ----------
+    sweep : Path
     devices : sequence, optional
         GPUs to use, as ``CUDA_VISIBLE_DEVICES`` names them; one that is named twice takes two jobs. All that are
         visible if left out, none if the jobs ask for the CPU.
@@ -26,40 +105,26 @@ class LocalPool(JobLauncher):
         Devices of a job; its ``trainer.devices`` if left out.
     n_jobs : int, optional
         Most jobs at a time; if left out, as many as there are devices, on the CPU one a core.
-    retries : int
-        How often a failed job is started again, from its last checkpoint.
     """
+
+    queues = False
 
     def __init__(
         self,
+        sweep: Path,
         devices: Sequence[int | str] | None = None,
         devices_per_job: int | None = None,
         n_jobs: int | None = None,
-        retries: int = 0,
     ) -> None:
-        super().__init__()
+        super().__init__(sweep)
         self._devices = None if devices is None else [str(device) for device in devices]
-        self._per_job, self._n_jobs, self._retries = devices_per_job, n_jobs, retries
+        self._per_job, self._n_jobs = devices_per_job, n_jobs
+        self._free: list[Slot] = []
+        self._started: list[tuple[Job, Slot]] = []
+        self._running: list[tuple[Job, Slot, Process]] = []
 
-    def at_a_time(self) -> int:
+    def room(self, trainers: Sequence[Mapping[str, Any]], jobs: int) -> int:
         """Return the number of slots."""
-        return len(self._slots([self.config], 1 << 16))
-
-    def execute(self, jobs: Sequence[Job], configs: Sequence[DictConfig], record: Record) -> int | None:
-        """Run the jobs in a pool of processes."""
-        slots = self._slots(configs, len(jobs))
-        with Display(jobs, len(slots)) as display:
-
-            def changed(job: Job) -> None:
-                record.update(job)
-                display.changed(job)
-
-            pool = Pool(slots, self._retries, changed, display.tick)
-            pool.run(jobs)
-        return pool.signal
-
-    def _slots(self, configs: Sequence[DictConfig], jobs: int) -> list[Slot]:
-        trainers = [config.get("trainer") or {} for config in configs]
         gpus = self._devices
         if gpus is None:
             on_cpu = all(trainer.get("accelerator") == "cpu" for trainer in trainers)
@@ -67,4 +132,30 @@ class LocalPool(JobLauncher):
         per_job = self._per_job
         if per_job is None:
             per_job = max(processes(trainer, len(gpus)) for trainer in trainers)
-        return make_slots(gpus, per_job, self._n_jobs, jobs)
+        self._free = make_slots(gpus, per_job, self._n_jobs, jobs)
+        return len(self._free)
+
+    def start(self, jobs: Sequence[Job]) -> None:
+        """Start each job in a free slot."""
+        for job in jobs:
+            slot = self._free.pop(0)
+            self._running.append((job, slot, Process(job, slot.environment)))
+            self._started.append((job, slot))
+
+    def poll(self) -> Iterator[tuple[Job, Started | Ended]]:
+        """Yield which jobs started and which ended."""
+        while self._started:
+            job, slot = self._started.pop(0)
+            yield job, Started(slot.label)
+        time.sleep(_POLL)
+        for job, slot, process in self._running[:]:
+            code = process.poll()
+            if code is not None:
+                self._running.remove((job, slot, process))
+                self._free.append(slot)
+                yield job, Ended(code)
+
+    def stop(self, kill: bool) -> None:
+        """Have the jobs save and end, or end at once."""
+        for _, _, process in self._running:
+            process.kill() if kill else process.save()

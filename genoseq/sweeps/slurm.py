@@ -1,11 +1,12 @@
-"""A launcher that submits jobs to SLURM; imports submitit when a sweep begins."""
+"""Run jobs through SLURM or, to try it out, on this machine in SLURM's place; imports submitit when a sweep begins."""
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
+import re
 import signal
+import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,31 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
-
 from genoseq.errors import UserError, fail
-from genoseq.files import write_atomic
-from genoseq.sweeps import stop
-from genoseq.sweeps.devices import processes
-from genoseq.sweeps.jobs import Job
-from genoseq.sweeps.remote import Ended, RemoteLauncher, Started
-from genoseq.sweeps.submitit_task import PREEMPT, Task, start_files
+from genoseq.files import write_json
+from genoseq.sweeps.jobs import Job, processes
+from genoseq.sweeps.launcher import Backend, Ended, Started
+from genoseq.sweeps.process import Process, stop_request
 
-_POLL = 1.0  # seconds between looks at the results; submitit itself asks SLURM less and less often
-_PRESSING = 10.0  # seconds between questions to SLURM while the sweep is being stopped
-
-
-@dataclass(frozen=True)
-class Shape:
-    """What a job asks SLURM for, as its config's ``trainer`` node says."""
-
-    nodes: int
-    tasks: int
-    gpus: int
+PREEMPT = "USR1"  # the signal that SLURM sends before a job's time is up
+_POLL = 1.0  # seconds between looks at the results
+_QUEUE = 15.0  # seconds between looks at SLURM's queue; a third of that while the sweep is being stopped
 
 
-def submitit_package() -> Any:
-    """Return submitit, with the signal that its jobs are told by."""
+def _submitit() -> Any:
     os.environ["SUBMITIT_PREEMPT_SIGNAL"] = PREEMPT
     try:
         import submitit
@@ -48,15 +36,111 @@ def submitit_package() -> Any:
     return submitit
 
 
-class SubmititSlurm(RemoteLauncher):
+@dataclass(frozen=True)
+class Shape:
+    """What a job asks SLURM for: nodes, tasks on each, GPUs on each."""
+
+    nodes: int
+    tasks: int
+    gpus: int
+
+
+@dataclass(frozen=True)
+class Task:
+    """Runs a job's command in one task, a rank of the job; pickled by submitit.
+
+    Attributes
+    ----------
+    job : Job
+    cwd : Path
+        Where the sweep was started.
+    threads : int
+        Threads of each rank.
+    """
+
+    job: Job
+    cwd: Path
+    threads: int
+
+    def __call__(self) -> int | None:
+        """Run the command and return its exit code; None if the sweep was stopped before it could start."""
+        from submitit.core.job_environment import JobEnvironment
+
+        env = JobEnvironment()
+        timeout = env._usr_sig()
+        requeue = signal.getsignal(timeout)
+        received: list[int] = []
+        process: Process | None = None
+
+        def save(number: int, frame: Any) -> None:
+            received.append(number)
+            if process is not None:
+                process.save()
+
+        for number in (timeout, signal.SIGTERM):  # submitit would pass neither on
+            signal.signal(number, save)
+        if stop_request(self.job.folder.parent):
+            return None
+        if env.global_rank == 0:
+            with _hosts_file(env.paths.folder, env.job_id).open("a") as hosts:
+                hosts.write(f"{socket.gethostname()}\n")
+        process = Process(self.job, self._variables(env), self.cwd, blocked=[timeout])
+        if received:  # before there was a process
+            process.save()
+        code = process.wait()
+        if not code or not received:
+            return code
+        # it has saved; without a result for submitit it counts as not ended, and starts again or was cancelled
+        if received[0] == timeout:
+            requeue(timeout, None)  # type: ignore[operator, misc]  # on the first rank this ends the process
+            raise SystemExit(0)
+        raise SystemExit(128 + received[0])
+
+    def checkpoint(self) -> Any:
+        """Return what is submitted when the job is queued again: the same, as the command resumes by itself."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+    def _variables(self, env: Any) -> dict[str, str]:
+        """Return the variables of this rank as torch names them; Lightning takes SLURM's own where there are any."""
+        from submitit.helpers import TorchDistributedEnvironment
+
+        threads = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(self.threads)}
+        if env.num_tasks == 1:
+            return threads
+        world = TorchDistributedEnvironment()
+        return threads | {
+            # a machine need not know itself by its name
+            "MASTER_ADDR": str(world.master_addr) if env.num_nodes > 1 else "127.0.0.1",
+            "MASTER_PORT": str(world.master_port),
+            "RANK": str(world.rank),
+            "WORLD_SIZE": str(world.world_size),
+            "LOCAL_RANK": str(world.local_rank),
+            "LOCAL_WORLD_SIZE": str(world.local_world_size),
+            "NODE_RANK": str(env.node),
+        }
+
+
+def _hosts_file(folder: Path, job_id: str) -> Path:
+    """Return the file with the machine of each start of a submitted job, a line a start."""
+    return folder / f"{job_id}_hosts.txt"
+
+
+def _results(submitted: Any) -> list[Path]:
+    """Return the files that submitit's job leaves when it has ended, one a task."""
+    return [submitted.task(number).paths.result_pickle for number in range(submitted.num_tasks)]
+
+
+class Slurm(Backend):
     """Submits the jobs as SLURM job arrays, one rank a task; a job whose time is up saves and is queued again.
 
-    A job's nodes are its ``trainer.num_nodes``.
+    A job's nodes are its ``trainer.num_nodes``. Jobs that an earlier command left in the queue are followed. The
+    sweep's folder, the working folder and the Python environment must be at the same path on every machine.
 
     Parameters
     ----------
-    partition, account, qos, constraint : str, optional
-        As ``sbatch`` takes them.
+    sweep : Path
     devices_per_node : int, optional
         Tasks on each node; the job's ``trainer.devices`` if left out.
     gpus_per_node : int, optional
@@ -67,25 +151,22 @@ class SubmititSlurm(RemoteLauncher):
     timeout_min : int
         Minutes until a job has to make room.
     signal_delay_s : int
-        Seconds before that at which it is told to save.
+        Seconds before that at which it is asked to save.
     max_num_timeout : int
-        How often a job may run out of time and go on.
+        How often a job may run out of time and resume.
     array_parallelism : int
         Jobs at a time.
     setup : sequence of str
         Lines of shell before the job.
     extra : mapping
         More of ``sbatch``'s options.
-    retries : int
-        How often a failed job is submitted again, from its last checkpoint.
+    sbatch : str or None
+        ``partition``, ``account``, ``qos`` and ``constraint``, as ``sbatch`` takes them.
     """
 
     def __init__(
         self,
-        partition: str | None = None,
-        account: str | None = None,
-        qos: str | None = None,
-        constraint: str | None = None,
+        sweep: Path,
         devices_per_node: int | None = None,
         gpus_per_node: int | None = None,
         cpus_per_task: int = 4,
@@ -96,41 +177,42 @@ class SubmititSlurm(RemoteLauncher):
         array_parallelism: int = 64,
         setup: Sequence[str] = (),
         extra: Mapping[str, Any] | None = None,
-        retries: int = 0,
+        **sbatch: str | None,
     ) -> None:
-        super().__init__(retries)
-        self._slurm = {"partition": partition, "account": account, "qos": qos, "constraint": constraint}
+        super().__init__(sweep)
         self._devices_per_node, self._gpus_per_node = devices_per_node, gpus_per_node
         self._cpus_per_task, self._mem_gb, self._timeout_min = cpus_per_task, mem_gb, timeout_min
         self._signal_delay_s, self._max_num_timeout = signal_delay_s, max_num_timeout
-        self._array_parallelism, self._setup, self._extra = array_parallelism, list(setup), dict(extra or {})
-        self._shapes: dict[str, Shape] = {}
+        self._array_parallelism, self._setup = array_parallelism, list(setup)
+        self._extra, self._sbatch = dict(extra or {}), sbatch
         self._submitted: dict[str, tuple[Job, Any]] = {}  # by the job's name, with submitit's job
         self._starts: dict[str, int] = {}  # that are known of
-        self._asked_at = float("-inf")
+        self._missing: set[str] = set()  # from the queue, at the last look
+        self._looked_at = 0.0
 
-    def at_a_time(self) -> int:
+    @property
+    def _folder(self) -> Path:
+        """Submitit's folder of a job, %j being the job's number."""
+        return self.sweep / ".submitit" / "%j"
+
+    def room(self, trainers: Sequence[Mapping[str, Any]], jobs: int) -> int:
         """Return how many jobs of an array may run side by side."""
-        return self._array_parallelism
+        for trainer in trainers:
+            self.shape(trainer)
+        return min(jobs, self._array_parallelism)
 
-    def begin(self, jobs: Sequence[Job], configs: Sequence[DictConfig]) -> int:
-        """Note what each job asks for."""
-        submitit_package()
-        for job, config in zip(jobs, configs, strict=True):
-            self._shapes[job.name] = self.shape(config.get("trainer") or {})
-        return min(len(jobs), self._array_parallelism)
-
-    def shape(self, trainer: Any) -> Shape:
+    def shape(self, trainer: Mapping[str, Any]) -> Shape:
         """Return what a job with this ``trainer`` node asks for."""
-        asked, devices = processes(trainer, 0), self._devices_per_node
-        if devices is None and str(trainer.get("devices")) in ("auto", "-1"):
-            raise UserError(
-                f"trainer.devices={trainer.get('devices')} does not say how many tasks a node runs: give a number, or "
-                "hydra.launcher.devices_per_node"
-            )
-        if devices is not None and str(trainer.get("devices")) not in ("auto", "-1") and devices != asked:
+        asked, devices = trainer.get("devices", 1), self._devices_per_node
+        if str(asked) in ("auto", "-1"):
+            if devices is None:
+                raise UserError(
+                    f"trainer.devices={asked} does not say how many tasks a node runs: give a number, or "
+                    "hydra.launcher.devices_per_node"
+                )
+        elif devices not in (None, processes(trainer, 0)):
             raise UserError(f"hydra.launcher.devices_per_node={devices} and trainer.devices={asked} are not the same")
-        tasks = devices or asked
+        tasks = devices or processes(trainer, 0)
         gpus = self._gpus_per_node
         if gpus is None:
             gpus = 0 if trainer.get("accelerator") == "cpu" else tasks
@@ -138,17 +220,15 @@ class SubmititSlurm(RemoteLauncher):
 
     def executor(self, shape: Shape) -> Any:
         """Return submitit's executor for jobs of one shape."""
-        own = {
-            **self._slurm,
+        slurm = {
+            **self._sbatch,
             "array_parallelism": self._array_parallelism,
             "signal_delay_s": self._signal_delay_s,
             # where a site has jobs start without the variables of who submits them
             "setup": [f"export SUBMITIT_PREEMPT_SIGNAL={PREEMPT}", *self._setup],
             "additional_parameters": self._extra or None,
         }
-        executor = submitit_package().AutoExecutor(
-            self.place, cluster="slurm", slurm_max_num_timeout=self._max_num_timeout
-        )
+        executor = _submitit().AutoExecutor(self._folder, cluster="slurm", slurm_max_num_timeout=self._max_num_timeout)
         executor.update_parameters(
             name="genoseq",
             nodes=shape.nodes,
@@ -157,96 +237,145 @@ class SubmititSlurm(RemoteLauncher):
             cpus_per_task=self._cpus_per_task,
             mem_gb=self._mem_gb,
             timeout_min=self._timeout_min,
-            **{f"slurm_{name}": value for name, value in own.items() if value is not None},
+            **{f"slurm_{name}": value for name, value in slurm.items() if value is not None},
         )
         return executor
 
-    @property
-    def place(self) -> Path:
-        """Submitit's folder of a job, %j being the job's number."""
-        return self.folder / ".submitit" / "%j"
-
-    def submit(self, jobs: Sequence[Job]) -> None:
+    def start(self, jobs: Sequence[Job]) -> None:
         """Submit an array for each shape; a job that an earlier command left in the queue is followed instead."""
-        left = {} if self._submitted else self.left_in_queue()
-        for shape in dict.fromkeys(self._shapes[job.name] for job in jobs):
-            executor = self.executor(shape)
-            new = []
-            for job in jobs:
-                if self._shapes[job.name] != shape:
-                    continue
-                if job.name in left:
-                    self._submitted[job.name] = job, left[job.name]
-                else:
-                    new.append(job)
+        left = {} if self._submitted else self._left_in_queue()
+        self._submitted |= {job.name: (job, left[job.name]) for job in jobs if job.name in left}
+        by_shape: dict[Shape, list[Job]] = {}
+        for job in jobs:
+            if job.name not in left:
+                by_shape.setdefault(self.shape(job.trainer), []).append(job)
+        for shape, new in by_shape.items():
             tasks = [Task(job, Path.cwd(), self._cpus_per_task) for job in new]
-            made = self._hand_over(executor, tasks) if tasks else []
-            self._submitted |= {job.name: (job, one) for job, one in zip(new, made, strict=True)}
+            submitted = self._submit(self.executor(shape), tasks)
+            self._submitted |= {job.name: (job, one) for job, one in zip(new, submitted, strict=True)}
         ids = {name: [one.job_id, one.num_tasks] for name, (_, one) in self._submitted.items()}
-        write_atomic(self.place.with_name("jobs.json"), json.dumps(ids))
+        write_json(self._folder.with_name("jobs.json"), ids)
 
-    def _hand_over(self, executor: Any, tasks: Sequence[Task]) -> list[Any]:
+    def _submit(self, executor: Any, tasks: Sequence[Task]) -> list[Any]:
         # a Ctrl-C in the terminal reaches the jobs through the stop file only: what is blocked is so in a child too
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
         try:
             return list(executor.submit_array(tasks))
-        except (OSError, submitit_package().core.utils.FailedJobError) as error:
-            said = [line.strip() for line in str(error).splitlines() if line.strip()]
-            raise UserError(f"sbatch did not take the jobs: {said[-1] if said else error!r}") from error
+        except (OSError, _submitit().core.utils.FailedJobError) as error:
+            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+            raise UserError(f"sbatch did not take the jobs: {lines[-1] if lines else error!r}") from error
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
-    def left_in_queue(self) -> dict[str, Any]:
-        """Return the jobs of this sweep that still wait or run, though the command that submitted them is gone."""
+    def _left_in_queue(self) -> dict[str, Any]:
         try:
-            ids = json.loads(self.place.with_name("jobs.json").read_text(encoding="utf-8"))
-            listed = subprocess.check_output(
-                ["squeue", "--noheader", "--array", "--format=%i", f"--user={getpass.getuser()}"], text=True
-            )
-        except (OSError, ValueError, subprocess.CalledProcessError):
+            ids = json.loads(self._folder.with_name("jobs.json").read_text(encoding="utf-8"))
+        except (OSError, ValueError):
             return {}
-        queue = set(listed.split())
-        kind = submitit_package().SlurmJob
-        return {name: kind(self.place, i, list(range(tasks))) for name, (i, tasks) in ids.items() if i in queue}
+        queue, kind = self._queue() or set(), _submitit().SlurmJob
+        jobs = {name: kind(self._folder, i, list(range(tasks))) for name, (i, tasks) in ids.items() if i in queue}
+        # one that has just ended is listed a little longer
+        return {name: job for name, job in jobs.items() if not all(result.exists() for result in _results(job))}
+
+    def _queue(self) -> set[str] | None:
+        """Return the ids of the jobs that wait or run; None if SLURM does not answer. It needs no accounting."""
+        asked = subprocess.run(
+            ["squeue", "--noheader", "--array", "--format=%i", "--me"], capture_output=True, text=True
+        )
+        return None if asked.returncode else set(asked.stdout.split())
+
+    def poll(self) -> Iterator[tuple[Job, Started | Ended]]:
+        """Yield which jobs started and which ended."""
+        time.sleep(_POLL)
+        lost = self._lost()
+        for name, (job, submitted) in list(self._submitted.items()):
+            hosts = _hosts_file(submitted.paths.folder, submitted.job_id)
+            starts = hosts.read_text().split() if hosts.exists() else []
+            if len(starts) > self._starts.get(name, 0):
+                self._starts[name] = len(starts)
+                yield job, Started(starts[-1])
+            if submitted.job_id in lost or all(result.exists() for result in _results(submitted)):
+                del self._submitted[name]
+                self._starts.pop(name, None)
+                yield job, self._outcome(submitted)
+
+    def _lost(self) -> set[str]:
+        """Return the ids of jobs that left the queue, seen twice: one whose time is up queues again."""
+        stopping = stop_request(self.sweep) is not None
+        if time.monotonic() - self._looked_at < (_QUEUE / 3 if stopping else _QUEUE):
+            return set()
+        self._looked_at = time.monotonic()
+        if stopping:  # again and again, for the same reason
+            self.cancel_waiting()
+        queue = self._queue()
+        if queue is None:
+            return set()
+        before = self._missing
+        self._missing = {one.job_id for _, one in self._submitted.values()} - queue
+        return self._missing & before
 
     def cancel_waiting(self) -> None:
         """Take the jobs out of the queue that have not begun; those that have end by the stop file."""
-        subprocess.call(["scancel", "--state=PENDING", *(one.job_id for _, one in self._submitted.values())])
+        ids = [one.job_id for _, one in self._submitted.values()]
+        if ids:
+            subprocess.call(["scancel", "--state=PENDING", *ids])
 
-    def news(self) -> Iterator[Started | Ended]:
-        """Return which jobs started and which ended."""
-        time.sleep(_POLL)
-        stopping = stop.asked(self.folder) is not None
-        press = stopping and time.monotonic() - self._asked_at > _PRESSING
-        if press and self._submitted:  # again and again, as a job whose time is up queues again
-            self._asked_at = time.monotonic()
-            self.cancel_waiting()
-        for name, (job, submitted) in list(self._submitted.items()):
-            done = submitted.done(force_check=press)
-            starts = start_files(submitted.paths.folder)
-            if len(starts) > self._starts.get(name, 0):
-                self._starts[name] = len(starts)
-                yield Started(job, json.loads(starts[-1].read_text(encoding="utf-8"))["host"])
-            if done:
-                del self._submitted[name]
-                self._starts.pop(name, None)
-                yield self._outcome(job, submitted, stopping)
+    def state(self, submitted: Any) -> str:
+        """Return how a job ended that left no result."""
+        shown = subprocess.run(["scontrol", "show", "job", submitted.job_id], capture_output=True, text=True).stdout
+        found = re.search(r"JobState=(\w+)", shown)
+        return found.group(1) if found else "no longer in the queue"
 
-    def _outcome(self, job: Job, submitted: Any, stopping: bool) -> Ended:
-        if stopping and not submitted.paths.result_pickle.exists():
-            return Ended(job, None)  # cancelled; submitit would wait for the results of all its tasks
-        errors = submitit_package().core.utils
-        try:
-            codes = submitted.results()
-        except (errors.FailedJobError, errors.UncompletedJobError) as error:
-            said = [line.strip() for line in str(error).splitlines() if line.strip(" -")]
-            trace = isinstance(error, errors.FailedJobError)
-            where = submitted.paths.folder
-            why = next((line for line in reversed(said[:-3]) if ":" in line), "") if trace else ""
-            return Ended(job, None, f"{why or f'ended without a result ({submitted.state})'}; see {where}")
-        failed = [code for code in codes if code]
-        return Ended(job, None if None in codes else failed[0] if failed else 0)
+    def _outcome(self, submitted: Any) -> Ended:
+        load, results = _submitit().core.utils.pickle_load, _results(submitted)
+        outcomes = [load(result) for result in results if result.exists()]
+        for status, trace in outcomes:
+            if status == "error":
+                lines = [line.strip() for line in trace.splitlines() if line.strip()]
+                return Ended(None, f"{lines[-1] if lines else 'failed'}; see {submitted.paths.folder}")
+        codes = [code for _, code in outcomes]
+        if len(codes) < len(results):
+            return Ended(None, f"ended without a result ({self.state(submitted)}); see {submitted.paths.folder}")
+        return Ended(None if None in codes else next((code for code in codes if code), 0))
 
-    def withdraw(self) -> Sequence[Job]:
-        """Return no job: each in the queue is followed until it has left it."""
-        return []
+
+class SubmititLocal(Slurm):
+    """Does what `Slurm` does, with processes of this machine in place of SLURM's.
+
+    What only SLURM knows has no effect, and jobs side by side share the first GPUs. They are not ended if this process
+    is killed: wait for their end before the sweep is started again.
+    """
+
+    queues = False  # submitit would start all at once
+
+    def shape(self, trainer: Mapping[str, Any]) -> Shape:
+        """Return what a job with this ``trainer`` node asks for."""
+        shape = super().shape(trainer)
+        if shape.nodes > 1:
+            raise UserError(f"hydra/launcher=submitit_local has one node; trainer.num_nodes is {shape.nodes}")
+        return shape
+
+    def executor(self, shape: Shape) -> Any:
+        """Return submitit's executor for jobs of one shape."""
+        executor = _submitit().LocalExecutor(self._folder, max_num_timeout=self._max_num_timeout)
+        executor.update_parameters(
+            tasks_per_node=shape.tasks,
+            gpus_per_node=shape.gpus,
+            timeout_min=self._timeout_min,
+            signal_delay_s=self._signal_delay_s,
+            setup=self._setup,
+        )
+        return executor
+
+    def _left_in_queue(self) -> dict[str, Any]:
+        return {}
+
+    def _queue(self) -> set[str]:
+        return {one.job_id for _, one in self._submitted.values() if self.state(one) == "RUNNING"}
+
+    def cancel_waiting(self) -> None:
+        """Do nothing: what was submitted has begun."""
+
+    def state(self, submitted: Any) -> str:
+        """Return the state of a job's process."""
+        return str(submitted.get_info()["jobState"])

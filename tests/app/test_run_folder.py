@@ -16,7 +16,8 @@ from omegaconf import OmegaConf
 
 from genoseq.app import resolvers
 from genoseq.app.cli import conf_dir
-from genoseq.app.run_folder import RunFolder, flatten, new_run_dir, shared_name
+from genoseq.app.run_folder import RunFolder, new_run_dir, shared_name
+from genoseq.configs import flatten
 from genoseq.errors import UserError
 
 resolvers.register()

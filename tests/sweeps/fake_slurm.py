@@ -10,18 +10,20 @@ import stat
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
-COMMANDS = ("sbatch", "srun", "scancel", "scontrol", "squeue", "sacct")
+COMMANDS = ("sbatch", "srun", "scancel", "scontrol", "squeue")
 
 
-def install(folder: Path) -> Path:
-    """Make the commands; return the folder to put into PATH."""
+def install(folder: Path, monkeypatch: Any) -> Path:
+    """Make the commands and put them first in PATH; return their folder."""
     folder.mkdir()
     for name in COMMANDS:
         file = folder / name
         file.write_text(f"#!{sys.executable}\nimport sys\nsys.path.insert(0, {str(Path(__file__).parent)!r})\n")
         file.write_text(file.read_text() + f"from fake_slurm import {name}\n{name}({str(folder)!r}, sys.argv[1:])\n")
         file.chmod(file.stat().st_mode | stat.S_IXUSR)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
     return folder
 
 
@@ -44,7 +46,8 @@ def sbatch(folder: str, words: list[str]) -> None:
         code = f"from fake_slurm import run; run({folder!r}, {job!r}, {str(Path(folder) / f'{number}.sh')!r})"
         subprocess.Popen(
             [sys.executable, "-c", code],
-            env=os.environ | {"PYTHONPATH": str(Path(__file__).parent)},
+            env=os.environ
+            | {"PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])},
             start_new_session=True,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -97,8 +100,10 @@ def srun(folder: str, words: list[str]) -> None:
 
 
 def scontrol(folder: str, words: list[str]) -> None:
-    assert words[0] == "requeue"
-    (Path(folder) / f"{words[1]}.requeue").touch()
+    if words[0] == "requeue":
+        (Path(folder) / f"{words[1]}.requeue").touch()
+    else:
+        print(f"JobState={(Path(folder) / f'{words[2]}.state').read_text()} Reason=None")
 
 
 def scancel(folder: str, words: list[str]) -> None:
@@ -110,9 +115,3 @@ def squeue(folder: str, words: list[str]) -> None:
     for file in Path(folder).glob("*.state"):
         if file.read_text() in ("PENDING", "RUNNING"):
             print(file.stem)
-
-
-def sacct(folder: str, words: list[str]) -> None:
-    print("JobID|State|NodeList")
-    for file in Path(folder).glob("*.state"):
-        print(f"{file.stem}|{file.read_text()}|localhost")

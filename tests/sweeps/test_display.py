@@ -12,7 +12,7 @@ from genoseq.sweeps.jobs import Job
 
 
 def jobs(folder: Path) -> list[Job]:
-    made = [Job(i, f"lr={i}", folder / f"lr={i}", [], max_steps=100) for i in range(4)]
+    made = [Job(f"lr={i}", folder / f"lr={i}", [], trainer={"max_steps": 100}) for i in range(4)]
     for job in made:
         job.folder.mkdir()
     return made

@@ -1,52 +1,82 @@
-"""A job's folder and command."""
+"""A job's name, command and record."""
 
+import re
 from pathlib import Path
 
 import pytest
-import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+from omegaconf import DictConfig, OmegaConf
 
 from genoseq.errors import UserError
-from genoseq.sweeps.jobs import Job, check_same, reason
-from genoseq.sweeps.record import Record, lock, read_record
+from genoseq.overrides import quote
+from genoseq.sweeps.jobs import Job, Record, command, read_record, reason, run_name, varied_keys
+from genoseq.sweeps.launcher import lock
 
 
-def make_job(folder: Path, *overrides: str) -> Job:
-    return Job(0, folder.name, folder, list(overrides), ["train"])
+def config(task: list[str], params: dict[str, str] | None = None) -> DictConfig:
+    return OmegaConf.create({"hydra": {"sweeper": {"params": params}, "overrides": {"task": task}}})
 
 
-def test_a_job_goes_on_from_its_last_checkpoint(tmp_path: Path) -> None:
-    job = make_job(tmp_path / "seq_len=10,lr=0.1")
-    assert job.prepare() == ["train"] and job.folder.is_dir()
-    (job.folder / "checkpoints").mkdir()
-    (job.folder / "checkpoints" / "last.ckpt").touch()
-    assert job.prepare() == ["train", f"ckpt='{job.folder}/checkpoints/last.ckpt'"]
+def test_what_varies_is_what_has_several_values() -> None:
+    task = ["data.seq_len=10,50", "optimizer.lr=0.1", "model=rnn1,rnn2", "+x=choice(1,2)", "data.genome=[a.fa,b.fa]"]
+    assert varied_keys(config(task)) == ["data.seq_len", "model", "x"]
 
 
-def test_a_start_without_a_checkpoint_is_cleared_but_for_its_log(tmp_path: Path) -> None:
-    job = make_job(tmp_path / "run")
-    for name in ("checkpoints/best.ckpt", "checkpoints/last.ckpt.part", "metrics.csv", "output.log", "tb/events.1"):
-        (job.folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (job.folder / name).touch()
-    assert job.prepare() == ["train"]
-    assert [p.name for p in job.folder.rglob("*") if p.is_file()] == ["output.log"]
-    assert not (job.folder / "checkpoints").exists()  # else the run would refuse the folder
+def test_the_sweepers_own_space_counts_and_the_command_narrows_it() -> None:
+    params = {"optimizer.lr": "tag(log, interval(1e-4, 1e-1))", "model.embed_dim": "choice(8,16)", "seed": "0"}
+    assert varied_keys(config([], params)) == ["optimizer.lr", "model.embed_dim"]
+    assert varied_keys(config(["optimizer.lr=0.01", "data.k=2,4"], params)) == ["model.embed_dim", "data.k"]
 
 
-@pytest.mark.parametrize("name", ["result.json", "evaluation.json"])
-def test_a_result_is_the_end(tmp_path: Path, name: str) -> None:
-    job = make_job(tmp_path)
-    assert not job.finished
-    (tmp_path / name).touch()
-    assert job.finished
+@pytest.mark.parametrize(
+    ("varied", "name"),
+    [
+        (["data.seq_len", "optimizer.lr"], "seq_len=50,lr=0.01"),  # short, in the order of the command
+        ([], "run"),
+        (["model.k", "data.k", "data/split"], "model.k=1,data.k=2,split=blocks"),  # the same last part: stay whole
+    ],
+)
+def test_a_name_is_what_varies(varied: list[str], name: str) -> None:
+    overrides = ["trainer.max_steps=300", "optimizer.lr=0.01", "data.seq_len=50", "sweep.dir=x"]
+    assert run_name([*overrides, "model.k=1", "+data.k=2", "data/split=blocks"], varied) == name
 
 
-def test_a_folder_with_other_settings_is_refused(tmp_path: Path) -> None:
-    (tmp_path / ".hydra").mkdir()
-    file = tmp_path / ".hydra" / "overrides.yaml"
-    file.write_text(yaml.safe_dump(["a=1", "b=2", "ckpt='x'", "sweep.dir=y"]))
-    check_same(make_job(tmp_path, "b=2", "a=1", "sweep.dir=elsewhere"))
-    with pytest.raises(UserError, match="holds a run with b=2, no c; give the sweep's own settings"):
-        check_same(make_job(tmp_path, "a=1", "b=3", "c=1"))
+def test_checkpoints_vary_in_evaluations() -> None:
+    names = {run_name([f"ckpt='/runs/{n}/checkpoints/best.ckpt'"], ["ckpt"]) for n in "ab"}
+    assert len(names) == 2 and all(name.startswith("ckpt=") for name in names)
+
+
+@given(st.dictionaries(st.sampled_from(["a.x", "b.x", "c", "d/e"]), st.text("aé/ ,[]'\\_=", max_size=300), min_size=1))
+def test_any_value_makes_a_file_name_and_order_does_not_matter(settings: dict[str, str]) -> None:
+    overrides = [f"{key}={quote(value)}" for key, value in settings.items()]
+    name = run_name(overrides, list(settings))
+    assert name == run_name(overrides[::-1], list(settings))
+    assert re.fullmatch(r"[A-Za-z0-9_.=+,-]{1,200}", name)
+    other = {**settings, next(iter(settings)): next(iter(settings.values())) + "1"}
+    assert run_name([f"{key}={quote(value)}" for key, value in other.items()], list(settings)) != name
+
+
+def test_a_job_reads_the_configs_that_its_sweep_read(tmp_path: Path) -> None:
+    sources = [("hydra", "hydra.conf", "pkg"), ("main", "/my/conf", "file"), ("command-line", "/more", "file")]
+    hydra = {
+        "runtime": {"config_sources": [dict(zip(("provider", "path", "schema"), one, strict=True)) for one in sources]},
+        "job": {"config_name": "mine"},
+        "overrides": {"hydra": ["hydra/launcher=ray", "hydra.launcher.n_jobs=2", "hydra.verbose=true", "hydra.mode=x"]},
+    }
+    line = command(OmegaConf.create({"hydra": hydra}), "genoseq.train", ["a=1"], tmp_path / "b=1", 3)
+    assert line[1:9] == [
+        "-m",
+        "genoseq.train",
+        "--config-path",
+        "/my/conf",
+        "--config-dir",
+        "/more",
+        "--config-name",
+        "mine",
+    ]
+    assert line[9:12] == ["a=1", "hydra.verbose=true", "hydra.mode=RUN"] and "hydra.job.num=3" in line
+    assert f"hydra.run.dir='{tmp_path}/b=1'" in line
 
 
 @pytest.mark.parametrize(
@@ -55,7 +85,7 @@ def test_a_folder_with_other_settings_is_refused(tmp_path: Path) -> None:
         (2, "genoseq: no such genome\n", "no such genome"),
         (1, "ValueError: x\n\nSet the environment variable HYDRA_FULL_ERROR=1 for", "exit code 1: ValueError: x"),
         (-15, "whatever", "killed by signal 15 (SIGTERM)"),
-        (-9, "", "killed by signal 9 (SIGKILL; was memory short?)"),
+        (-9, "", "killed by signal 9 (SIGKILL; out of memory?)"),
         (3, None, "exit code 3"),
     ],
 )
@@ -66,22 +96,23 @@ def test_why_a_job_failed(tmp_path: Path, code: int, log: str | None, why: str) 
 
 
 def test_the_record_keeps_what_was_known(tmp_path: Path) -> None:
-    one, other = make_job(tmp_path / "one"), make_job(tmp_path / "other")
+    one, other = (Job(name, tmp_path / name, []) for name in ("one", "other"))
     one.state, one.seconds, one.attempts = "done", 3.0, 2
     Record(tmp_path, "train", ["a"]).update(one)
-    again = Record(tmp_path, "train", ["a"])
-    later = make_job(tmp_path / "one")
+    again, later = Record(tmp_path, "train", ["a"]), Job("one", tmp_path / "one", [])
     again.recall(later)
     assert (later.seconds, later.attempts) == (3.0, 2)
     again.update(other)
-    assert [(job["name"], job["state"]) for job in read_record(tmp_path)] == [("one", "done"), ("other", "waiting")]
+    record = read_record(tmp_path)
+    assert [(job["name"], job["state"]) for job in record["jobs"]] == [("one", "done"), ("other", "waiting")]
+    assert (record["command"], record["varied"]) == ("train", ["a"])
     (tmp_path / "jobs.json").write_text("{")
-    assert read_record(tmp_path) == []
+    assert read_record(tmp_path) == {}
 
 
-def test_a_sweep_is_worked_on_once(tmp_path: Path) -> None:
+def test_a_sweep_runs_once(tmp_path: Path) -> None:
     held = lock(tmp_path / "sweep")
-    with pytest.raises(UserError, match="another process works on the sweep"):
+    with pytest.raises(UserError, match="another process runs the sweep"):
         lock(tmp_path / "sweep")
     held.release()
     lock(tmp_path / "sweep").release()
