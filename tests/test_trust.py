@@ -1,5 +1,8 @@
 """What a file from outside names: refused before anything is imported, or built as a plain class of its place."""
 
+import json
+import re
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -19,6 +22,7 @@ from genoseq.trust import check_overrides, check_target, instantiate_trusted, tr
 NAMES = st.sampled_from(
     ["genoseq", "mylab", "mylabs", "hydra", "os", "evil", "models", "Net", "_x", "1x", "a b", "", "ü"]
 )
+README = Path(__file__).parent.parent / "README.md"
 PLACES = {"tokenizer": Tokenizer, "split": Split}
 MYLAB = """
 import pathlib
@@ -251,3 +255,27 @@ def test_recorded_overrides_that_are_settings(mylab: Path) -> None:
         check_overrides(["model._target_=mylab.Net"])
     assert not mylab.exists()
     check_overrides(["model._target_=mylab.Net"], ["mylab"])
+
+
+def test_the_network_of_the_readme(tmp_path: Path, tiny: tuple[str, ...]) -> None:
+    section = README.read_text().partition("## Your own network")[2].partition("\n## ")[0]
+    code, commands = (re.findall(rf"```{language}\n(.*?)```", section, re.S)[0] for language in ("python", "bash"))
+    node = re.findall(r"`(\{_target_.*?\})`", section)[0]
+    (tmp_path / "mylab.py").write_text(code)
+    (folder := tmp_path / "conf" / "model").mkdir(parents=True)
+    (folder / "gru.yaml").write_text(node)
+    sizes = [*(text for text in tiny if not text.startswith("model.")), "data.bases=20000"]
+    more = [sizes, [*sizes, "trainer.max_steps=6"], ["baseline=false", "trainer.precision=32-true"]]
+    for n, (line, extra) in enumerate(zip(commands.strip().splitlines(), more, strict=True)):
+        command = f"{line.partition('  #')[0]} {' '.join(extra)}".replace("python ", f"{sys.executable} ", 1)
+        command += "" if "hydra.run.dir" in command else f" hydra.run.dir=run{n}"
+        done = subprocess.run(
+            ["bash", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=200, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+    first, resumed, measured = (
+        json.loads((tmp_path / name).read_text())
+        for name in ("gru/result.json", "run1/result.json", "run2/evaluation.json")
+    )
+    assert (first["train/steps"], resumed["train/steps"]) == (4, 6)
+    assert measured["test/loss"] == pytest.approx(first["test/loss"], rel=1e-6)

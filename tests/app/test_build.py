@@ -1,0 +1,36 @@
+"""What the user's own config names is built as Hydra would, from any package that Python finds."""
+
+import sys
+from pathlib import Path
+
+import pytest
+from composed import compose
+
+from genoseq.app import build
+
+MYLAB = """
+from lightning.pytorch import Trainer
+from lightning.pytorch.profilers import SimpleProfiler
+
+class Mine(Trainer):
+    def __init__(self, note, **options):
+        self.note = note
+        super().__init__(**options)
+
+def profiler():
+    return SimpleProfiler(filename="mine")
+"""
+
+
+def test_a_trainer_of_one_s_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "theirs.py").write_text(MYLAB)
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "theirs", raising=False)
+    own = ("trainer._target_=theirs.Mine", "+trainer.note=7", "+trainer.profiler={_target_:theirs.profiler}")
+    cfg = compose("trainer=cpu", "trainer.max_steps=12", *own)
+    trainer = build.build_trainer(cfg, tmp_path, [])
+    assert (type(trainer).__name__, getattr(trainer, "note", None), trainer.max_steps) == ("Mine", 7, 12)
+    assert trainer.profiler.filename == "mine"  # type: ignore[attr-defined]
+    assert any(type(callback).__name__ == "GracefulStop" for callback in trainer.callbacks)  # type: ignore[attr-defined]
+    options = build.trainer_options(compose(*own[:2], root="evaluate").trainer)
+    assert type(build.instantiate_trainer(options, logger=False)).__name__ == "Mine"
