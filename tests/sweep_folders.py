@@ -44,22 +44,22 @@ def write(folder: Path, runs: Iterable[Fake], jobs: bool = True) -> Path:
     folder.mkdir(parents=True, exist_ok=True)
     listed = []
     for num, run in enumerate(runs):
-        words = [f"{key}={value}" for key, value in run.settings.items()]
+        overrides = [f"{key}={value}" for key, value in run.settings.items()]
         short = (f"{key.replace('/', '.').split('.')[-1]}={value}" for key, value in run.settings.items())
         name = run.name or (",".join(short) if jobs else str(num))
-        job = {"num": num, "name": name, "overrides": words, "state": run.state, "why": run.why, "max_steps": 300}
+        job = {"num": num, "name": name, "overrides": overrides, "state": run.state, "why": run.why, "max_steps": 300}
         listed.append(job)
         if run.state != "waiting":
-            _write_run(folder / name, run, words)
+            _write_run(folder / name, run, overrides)
     if jobs:
         (folder / "jobs.json").write_text(json.dumps({"command": "train", "varied": [], "jobs": listed}))
     return folder
 
 
-def _write_run(folder: Path, run: Fake, words: list[str]) -> None:
+def _write_run(folder: Path, run: Fake, overrides: list[str]) -> None:
     hydra = folder / ".hydra"
     hydra.mkdir(parents=True)
-    (hydra / "overrides.yaml").write_text(yaml.safe_dump(words))
+    (hydra / "overrides.yaml").write_text(yaml.safe_dump(overrides))
     config = {"seed": 0, "data": {"seq_len": 32, "seed": "${seed}"}, "optimizer": {"lr": 0.01}}
     (hydra / "config.yaml").write_text(yaml.safe_dump(config | {"trainer": {"max_steps": 300}}))
     choices = {"model": "rnn1", "data/split": "contiguous", "hydra/launcher": "basic"}

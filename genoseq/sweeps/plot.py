@@ -114,10 +114,10 @@ def _scale(values: pd.Series[Any]) -> str:
 
 
 def _ordered(values: pd.Series[Any]) -> list[str]:
-    """Return the distinct values as text: numbers by size, then words."""
+    """Return the distinct values as text: numbers by size, then the rest."""
     distinct = values.drop_duplicates()
     order = np.lexsort((distinct.astype(str), pd.to_numeric(distinct, errors="coerce")))
-    return [shown(value) for value in distinct.iloc[order]]
+    return list(dict.fromkeys(shown(value) for value in distinct.iloc[order]))
 
 
 def _strip(axes: Axes, points: pd.DataFrame, key: str, colours: Mapping[str, Any], means: str) -> None:
@@ -131,11 +131,9 @@ def _strip(axes: Axes, points: pd.DataFrame, key: str, colours: Mapping[str, Any
     sns.stripplot(points, x=x, order=order, size=8, **look)
     near = ~points["kind"].str.startswith(_OFF_SCALE)
     if means and x[near].value_counts().max() > 1:
-        look = {"color": "black", "linestyle": "none", "linewidth": 1.5, "capsize": 0.1, "zorder": 5, "ax": axes}
-        bars = "sd" if "sd" in means else "se"
-        sns.pointplot(
-            points[near], x=x[near], y=_BITS, order=order, errorbar=bars, label=means, err_kws={"zorder": 5}, **look
-        )
+        bars = {"errorbar": "sd" if "sd" in means else "se", "capsize": 0.1, "err_kws": {"zorder": 5}, "zorder": 5}
+        bars |= {"color": "black", "linestyle": "none", "linewidth": 1.5, "label": means}
+        sns.pointplot(points[near], x=x[near], y=_BITS, order=order, ax=axes, **bars)
     if sum(map(len, order)) > _LETTERS:
         axes.set_xticks(axes.get_xticks(), order, rotation=45, ha="right", rotation_mode="anchor")
 
@@ -152,8 +150,8 @@ def _legend(figure: Figure | SubFigure, axes: Axes) -> None:
 def _heat_map(axes: Axes, points: pd.DataFrame, names: dict[str, str]) -> None:
     """Draw the bits per base of each pair of values."""
     down, along = sorted(names, key=lambda key: points[key].nunique())
-    cells = points.assign(**{key: points[key].map(shown) for key in names}).pivot(index=down, columns=along)
-    cells = cells.reindex(_ordered(points[down]))
+    text = points.assign(**{key: points[key].map(shown) for key in names})
+    cells = text.pivot_table([_BITS, OBJECTIVE], index=down, columns=along).reindex(_ordered(points[down]))
     drawn, true = (cells[bits][_ordered(points[along])] for bits in (_BITS, OBJECTIVE))
     axes.grid(False)
     sns.heatmap(drawn, annot=true.map(bits_text), fmt="", cmap="viridis", cbar_kws={"label": _BITS}, ax=axes)
@@ -183,9 +181,8 @@ def _parallel(axes: Axes, points: pd.DataFrame, names: dict[str, str]) -> None:
             axis.set_yticks(places, order)
             axis.set_ylim(-0.08, 1.08)
     quarter = pd.qcut(np.arange(len(points)), min(4, len(points)), labels=False)
-    lines["range"] = (
-        points[OBJECTIVE].groupby(quarter).transform(lambda b: f"{bits_text(b.min())} to {bits_text(b.max())}")
-    )
+    bits = points[OBJECTIVE].groupby(quarter)
+    lines["range"] = bits.transform("min").map(bits_text) + " to " + bits.transform("max").map(bits_text)
     colours = sns.color_palette("viridis_r", lines["range"].nunique())
     parallel_coordinates(lines, "range", ax=axes, color=colours, alpha=0.7, linewidth=2)
     turned = sum(map(len, names.values())) > 3 * _LETTERS

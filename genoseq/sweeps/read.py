@@ -102,7 +102,7 @@ def _natural(name: str) -> list[tuple[bool, int, str]]:
 
 def _jobs(record: dict[str, Any]) -> dict[str, dict[str, Any]]:
     """Return the training jobs of a launcher's ``jobs.json`` by the name of their folder."""
-    jobs = record.get("jobs") if record.get("command", record.get("verb")) == "train" else None
+    jobs = record.get("jobs") if record.get("command") == "train" else None
     named = [job for job in jobs if isinstance(job, dict)] if isinstance(jobs, list) else []
     return {str(job["name"]): job for job in named if _FOLDER_NAME.fullmatch(str(job.get("name", "")))}
 

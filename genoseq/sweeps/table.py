@@ -58,11 +58,11 @@ def write_sweep(folder: Path | str, console: Console | None = None) -> pd.DataFr
     table = runs[["name", "state", "why", *runs.attrs["varied"], *_CSV]].rename(columns={"step": "train/steps"})
     write_atomic(folder / "sweep.csv", table.to_csv(index=False))
     write_json(folder / "sweep.json", _summary(runs, settings))
+    _print(runs, settings, folder, console or Console())
     if settings[OBJECTIVE].notna().any():
         from genoseq.sweeps.plot import save_sweep  # matplotlib is slow to import
 
         save_sweep(runs, folder / "sweep.png")
-    _print(runs, settings, folder, console or Console())
     return settings
 
 

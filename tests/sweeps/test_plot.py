@@ -64,6 +64,11 @@ def ten() -> list[Fake]:
     return [Fake(s, 1.9 + 0.01 * i) for i, s in enumerate(runs)]
 
 
+def alike() -> list[Fake]:
+    """Return runs whose values differ by less than the picture shows."""
+    return [Fake(s, 1.9) for s in grid(optimizer__lr=[0.123411, 0.123412], data__seq_len=[10, 50])]
+
+
 def alone() -> list[Fake]:
     return [Fake({}, 1.9)]
 
@@ -101,7 +106,7 @@ def dots(axes: Axes) -> list[float]:
     return sorted(places[~np.isnan(places[:, 1]), 1].tolist())
 
 
-@pytest.mark.parametrize("make", [one, two, three, five, at_random, long_names, ten, alone])
+@pytest.mark.parametrize("make", [one, two, three, five, at_random, long_names, ten, alike, alone])
 def test_every_label_is_whole_and_clear_of_the_legends(drawn: Drawn, make: Make) -> None:
     figure = drawn(make)
     boxes = {f"{i} {axes.get_xlabel()}": axes.get_tightbbox() for i, axes in enumerate(figure.axes)}
