@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import pickle
 import re
 import signal
 import socket
@@ -12,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from genoseq.errors import UserError, fail
 from genoseq.files import write_json
@@ -125,6 +127,14 @@ class Task:
 def _hosts_file(folder: Path, job_id: str) -> Path:
     """Return the file with the machine of each start of a submitted job, a line a start."""
     return folder / f"{job_id}_hosts.txt"
+
+
+class _Plain(pickle.Unpickler):
+    """Reads texts and numbers, which is all that a job leaves; a sweep's folder may come from somebody else."""
+
+    def find_class(self, module: str, name: str) -> NoReturn:
+        """Refuse every object that is not plain."""
+        raise pickle.UnpicklingError(f"{module}.{name} is not plain")
 
 
 def _results(submitted: Any) -> list[Path]:
@@ -327,8 +337,11 @@ class Slurm(Backend):
         return found.group(1) if found else "no longer in the queue"
 
     def _outcome(self, submitted: Any) -> Ended:
-        load, results = _submitit().core.utils.pickle_load, _results(submitted)
-        outcomes = [load(result) for result in results if result.exists()]
+        results = _results(submitted)
+        try:
+            outcomes = [_Plain(io.BytesIO(result.read_bytes())).load() for result in results if result.exists()]
+        except pickle.UnpicklingError as error:
+            return Ended(None, f"left a result that cannot be read ({error}); see {submitted.paths.folder}")
         for status, trace in outcomes:
             if status == "error":
                 lines = [line.strip() for line in trace.splitlines() if line.strip()]

@@ -1,6 +1,7 @@
 """Jobs through submitit: what SLURM is asked for, ranks, requeues and jobs that outlive their command."""
 
 import os
+import pickle
 import signal
 import sys
 from collections.abc import Callable
@@ -13,6 +14,7 @@ from stub_jobs import UNTIL_SAVED, began, make_job, make_launcher, result, run, 
 
 from genoseq.errors import UserError
 from genoseq.sweeps import slurm as backend
+from genoseq.sweeps.launcher import Ended
 from genoseq.sweeps.slurm import Shape, Slurm, SubmititLocal
 from hydra_plugins.genoseq import launchers
 
@@ -107,6 +109,17 @@ def test_waiting_jobs_are_cancelled_by_a_stop(slurm: Path, tmp_path: Path) -> No
     while waits._submitted:
         list(waits.poll())
     assert '["--state=PENDING", "100_0", "100_1"]' in (slurm / "scancel.log").read_text()
+
+
+@pytest.mark.slow
+def test_a_planted_result_does_not_run(slurm: Path, tmp_path: Path) -> None:
+    waits = Slurm(tmp_path / "sweep")
+    waits.start([make_job(tmp_path / "sweep", 0, "time.sleep(2)")])
+    ((_, submitted),) = waits._submitted.values()
+    # a name is refused before it is looked up, so no call can follow it
+    backend._results(submitted)[0].write_bytes(pickle.dumps(("success", print)))
+    (ended,) = [event for _, event in waits.poll() if isinstance(event, Ended)]
+    assert ended.code is None and "builtins.print is not plain" in str(ended.why)
 
 
 def test_without_submitit_the_command_says_what_to_install(
