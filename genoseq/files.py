@@ -5,7 +5,7 @@ import io
 import json
 import math
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -42,7 +42,7 @@ def write_json(path: Path | str, obj: Any) -> None:
     path : Path or str
     obj : Any
         Containers of numbers, strings, booleans, None, paths, arrays and tensors. A number that is not finite becomes
-        null, for JSON has no word for it.
+        null, which JSON lacks.
     """
     write_atomic(path, json.dumps(_plain(obj), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
 
@@ -80,13 +80,6 @@ def write_csv(path: Path | str, rows: Sequence[Mapping[str, Any]]) -> None:
     write_atomic(path, out.getvalue())
 
 
-def csv_line(cells: Iterable[Any]) -> str:
-    """Return one line of CSV, newline included; None is an empty cell."""
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerow(cells)
-    return out.getvalue()
-
-
 def read_metrics(path: Path | str) -> dict[str, list[float | None]]:
     """Return the columns of a table of numbers, such as ``metrics.csv``; None where a cell is empty or nan.
 
@@ -100,11 +93,11 @@ def read_metrics(path: Path | str) -> dict[str, list[float | None]]:
     try:
         table = pandas.read_csv(path, dtype=float, float_precision="round_trip")
     except FileNotFoundError:
-        raise UserError(f"There is no {path}: give the folder of a run that has logged its metrics.") from None
+        raise UserError(f"there is no {path}; give the folder of a run that has logged metrics") from None
     except pandas.errors.EmptyDataError:
         return {}
     except ValueError as error:  # a cell that is not a number, or a line with too many cells
-        raise UserError(f"{path} is not a table of numbers ({str(error).strip()}); mend or remove the line.") from None
+        raise UserError(f"{path} is not a table of numbers ({str(error).strip()}); mend or remove the line") from None
     columns: dict[Any, list[float | None]] = table.astype(object).where(table.notna(), None).to_dict("list")
     return columns
 

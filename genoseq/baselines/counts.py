@@ -10,7 +10,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from genoseq.baselines.kmers import BLOCK, EDGE, blocks, known_runs, rolling
+from genoseq.baselines.kmers import BLOCK, EDGE, Codes, blocks, known_runs, rolling
+from genoseq.data.intervals import Intervals
 
 DIRECT = 10
 """Longest context with a direct table: 4^11 counts of 4 bytes, 16 MiB."""
@@ -41,11 +42,7 @@ class Positions(NamedTuple):
 
 
 def positions(
-    codes: NDArray[np.uint8],
-    intervals: NDArray[np.int64],
-    size: int = BLOCK,
-    reverse: bool = False,
-    skip_first: bool = False,
+    codes: Codes, intervals: Intervals, size: int = BLOCK, reverse: bool = False, skip_first: bool = False
 ) -> Iterator[Positions]:
     """Yield the known bases of intervals with their contexts, up to `size` at a time.
 
@@ -94,12 +91,7 @@ class Counts:
     """
 
     def __init__(
-        self,
-        codes: NDArray[np.uint8],
-        intervals: NDArray[np.int64],
-        orders: Sequence[int],
-        both_strands: bool,
-        size: int = BLOCK,
+        self, codes: Codes, intervals: Intervals, orders: Sequence[int], both_strands: bool, size: int = BLOCK
     ) -> None:
         self.orders = tuple(sorted(orders))
         self._source = codes, intervals

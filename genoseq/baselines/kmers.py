@@ -11,6 +11,8 @@ from typing import NamedTuple, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from genoseq.data.intervals import Intervals
+
 BLOCK = 1 << 18
 """Positions in a block, by default."""
 
@@ -18,6 +20,9 @@ LEAD, EDGE = -1, -2
 """Owners of letters that are not a block's own: repeated context, and the separator before a segment's first letter."""
 
 _COMPLEMENT = np.array([0, 3, 4, 1, 2], dtype=np.uint8)
+
+Codes = NDArray[np.uint8]
+"""Letter ids of a genome, shape (n_bases,)."""
 
 Unsigned = TypeVar("Unsigned", np.uint32, np.uint64)
 
@@ -39,11 +44,7 @@ class Block(NamedTuple):
 
 
 def blocks(
-    codes: NDArray[np.uint8],
-    intervals: NDArray[np.int64],
-    size: int = BLOCK,
-    overlap: int = 16,
-    reverse: bool = False,
+    codes: Codes, intervals: Intervals, size: int = BLOCK, overlap: int = 16, reverse: bool = False
 ) -> Iterator[Block]:
     """Yield the letters of intervals in blocks; each letter of each interval is a block's own exactly once.
 
@@ -154,7 +155,7 @@ def _joined(digits: NDArray[np.uint8], k: int, dtype: type[Unsigned], first_high
     return result
 
 
-def spread(intervals: NDArray[np.int64], most: int, piece: int = 4096) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def spread(intervals: Intervals, most: int, piece: int = 4096) -> tuple[Intervals, NDArray[np.int64]]:
     """Return evenly spread pieces of intervals, `most` bases in all; the intervals themselves if they hold no more.
 
     Parameters

@@ -10,8 +10,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genoseq.baselines.counts import Counts, Positions, positions
-from genoseq.baselines.kmers import BLOCK, spread
+from genoseq.baselines.kmers import BLOCK, Codes, spread
 from genoseq.baselines.scoring import CountModel
+from genoseq.data.intervals import Intervals
 from genoseq.errors import UserError
 
 CHOOSE_ON = 1 << 17
@@ -35,9 +36,7 @@ class MarkovModel(CountModel):
         a, in counts.
     """
 
-    def __init__(
-        self, codes: NDArray[np.uint8], train: NDArray[np.int64], order: int, smoothing: float, block: int = BLOCK
-    ) -> None:
+    def __init__(self, codes: Codes, train: Intervals, order: int, smoothing: float, block: int = BLOCK) -> None:
         super().__init__(codes, train, block)
         self.order, self.smoothing = order, smoothing
 
@@ -65,9 +64,7 @@ class InterpolatedMarkov(CountModel):
         s_d, in counts: how many observations the next shorter context's prediction is worth.
     """
 
-    def __init__(
-        self, codes: NDArray[np.uint8], train: NDArray[np.int64], strengths: NDArray[np.float32], block: int = BLOCK
-    ) -> None:
+    def __init__(self, codes: Codes, train: Intervals, strengths: NDArray[np.float32], block: int = BLOCK) -> None:
         super().__init__(codes, train, block)
         self.strengths = strengths
 
@@ -84,13 +81,7 @@ class InterpolatedMarkov(CountModel):
         return probabilities
 
 
-def fit_markov(
-    codes: NDArray[np.uint8],
-    train: NDArray[np.int64],
-    val: NDArray[np.int64],
-    max_order: int = 12,
-    block: int = BLOCK,
-) -> MarkovModel:
+def fit_markov(codes: Codes, train: Intervals, val: Intervals, max_order: int = 12, block: int = BLOCK) -> MarkovModel:
     """Return the Markov model of the order and smoothing that give the validation part the fewest bits.
 
     Parameters
@@ -109,11 +100,7 @@ def fit_markov(
 
 
 def fit_all_orders(
-    codes: NDArray[np.uint8],
-    train: NDArray[np.int64],
-    val: NDArray[np.int64],
-    max_order: int = 16,
-    block: int = BLOCK,
+    codes: Codes, train: Intervals, val: Intervals, max_order: int = 16, block: int = BLOCK
 ) -> list[MarkovModel]:
     """Return the Markov model of each order from 0, with its best smoothing; parameters as in `fit_markov`."""
     smoothed = _smoothed(codes, train, val, max_order, block)
@@ -121,7 +108,7 @@ def fit_all_orders(
 
 
 def _smoothed(
-    codes: NDArray[np.uint8], train: NDArray[np.int64], val: NDArray[np.int64], max_order: int, block: int
+    codes: Codes, train: Intervals, val: Intervals, max_order: int, block: int
 ) -> list[tuple[float, int, float]]:
     """Return (bits of the validation part, order, smoothing) of the best smoothing of each order."""
     hit, total, depth = _seen(Counts(codes, train, range(max_order + 1), False, block), codes, train, val)
@@ -134,11 +121,7 @@ def _smoothed(
 
 
 def fit_interpolated(
-    codes: NDArray[np.uint8],
-    train: NDArray[np.int64],
-    val: NDArray[np.int64],
-    max_order: int = 16,
-    block: int = BLOCK,
+    codes: Codes, train: Intervals, val: Intervals, max_order: int = 16, block: int = BLOCK
 ) -> InterpolatedMarkov:
     """Return the interpolated Markov model of the strengths that give the validation part the fewest bits.
 
@@ -179,7 +162,7 @@ def _bits(probabilities: NDArray[np.float32]) -> float:
 
 
 def _seen(
-    counts: Counts, codes: NDArray[np.uint8], train: NDArray[np.int64], val: NDArray[np.int64]
+    counts: Counts, codes: Codes, train: Intervals, val: Intervals
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint8]]:
     """Return, for the bases to choose on, counts of the base that is there and of all four, (orders, n), and depths."""
     train, val = (np.asarray(part, dtype=np.int64).reshape(-1, 2) for part in (train, val))

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from genoseq.baselines.counts import Counts, Positions, positions
-from genoseq.baselines.kmers import spread
+from genoseq.baselines.kmers import Codes, spread
+from genoseq.data.intervals import Intervals
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +75,7 @@ class CountModel:
         Bases counted at a time.
     """
 
-    def __init__(self, codes: NDArray[np.uint8], train: NDArray[np.int64], block: int) -> None:
+    def __init__(self, codes: Codes, train: Intervals, block: int) -> None:
         self._codes, self._train, self._block = codes, train, block
 
     def _counts(self) -> Counts:
@@ -84,7 +85,7 @@ class CountModel:
         raise NotImplementedError
 
     def predict(
-        self, codes: NDArray[np.uint8], intervals: NDArray[np.int64], chunk: int | None = None
+        self, codes: Codes, intervals: Intervals, chunk: int | None = None
     ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.int32]]]:
         """Predict the bases of intervals, some at a time; unknown letters and each interval's first base are left out.
 
@@ -115,8 +116,8 @@ class CountModel:
 
     def score_each(
         self,
-        codes: NDArray[np.uint8],
-        intervals: NDArray[np.int64],
+        codes: Codes,
+        intervals: Intervals,
         max_bases: int = MOST,
         chunk: int | None = None,
         weight: Weight | None = None,
@@ -156,8 +157,8 @@ class CountModel:
 
     def score(
         self,
-        codes: NDArray[np.uint8],
-        intervals: NDArray[np.int64],
+        codes: Codes,
+        intervals: Intervals,
         max_bases: int = MOST,
         chunk: int | None = None,
         weight: Weight | None = None,
@@ -166,7 +167,7 @@ class CountModel:
         return sum(self.score_each(codes, intervals, max_bases, chunk, weight), Score())
 
 
-def _weights(codes: NDArray[np.uint8], pieces: NDArray[np.int64], weight: Weight) -> Iterator[int]:
+def _weights(codes: Codes, pieces: Intervals, weight: Weight) -> Iterator[int]:
     """Yield how often each base that `CountModel.predict` predicts counts, in its order."""
     # a piece's first base is not predicted
     ranges = ((a, min(a + CHUNK, end)) for start, end in pieces.tolist() for a in range(start + 1, end, CHUNK))

@@ -41,8 +41,8 @@ def leakage(data: GenomeData) -> dict[str, float]:
 def leakage_elsewhere(home: GenomeData, data: GenomeData) -> dict[str, float | str | None]:
     """Return the leakage of the training part of `home` into the test part of other data.
 
-    Positions are compared where `data` is the sequence of `home` or goes on from it, as the whole of an excerpt does.
-    Otherwise ``leakage/positions`` is None, and ``leakage/note`` says why.
+    Positions are compared where the sequence of `data` begins with that of `home`: the same genome, or the whole of an
+    excerpt. Otherwise ``leakage/positions`` is None, and ``leakage/note`` says why.
     """
     known, codes = home.genome.codes.numpy(), data.genome.codes.numpy()
     train, test = covered(home.parts, "train", home.span), data.parts.test
