@@ -11,33 +11,28 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 U64 = NDArray[np.uint64]
-_MASK = 2**64 - 1
-_ADD, _FIRST, _SECOND = 0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB
 
 
 def mix(x: U64) -> U64:
-    """Return the SplitMix64 hash of each unsigned 64-bit word in `x` (same shape)."""
+    """Return the SplitMix64 hash of each unsigned 64-bit number in `x` (same shape)."""
     with np.errstate(over="ignore"):
-        x = x + np.uint64(_ADD)
-        x = (x ^ (x >> np.uint64(30))) * np.uint64(_FIRST)
-        x = (x ^ (x >> np.uint64(27))) * np.uint64(_SECOND)
+        x = x + np.uint64(0x9E3779B97F4A7C15)
+        x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
         return x ^ (x >> np.uint64(31))
 
 
 @functools.lru_cache(maxsize=4096)
 def _state(key: tuple[int, ...]) -> np.uint64:
-    """Hash a key, part by part; in Python integers, which beat numpy's on single numbers."""
-    state = 0
+    """Hash a key, part by part."""
+    state = np.zeros(1, dtype=np.uint64)
     for part in key:
-        x = ((state ^ part % 2**64) + _ADD) & _MASK
-        x = ((x ^ (x >> 30)) * _FIRST) & _MASK
-        x = ((x ^ (x >> 27)) * _SECOND) & _MASK
-        state = x ^ (x >> 31)
-    return np.uint64(state)
+        state = mix(state ^ np.uint64(part % 2**64))
+    return np.uint64(state[0])
 
 
 def hash64(key: tuple[int, ...], counter: ArrayLike) -> U64:
-    """Return one 64-bit word a counter, shape of `counter`, as a function of (key, counter) alone."""
+    """Return one 64-bit number a counter, shape of `counter`, as a function of (key, counter) alone."""
     return mix(np.asarray(counter).astype(np.uint64) ^ _state(key))
 
 

@@ -352,7 +352,7 @@ def _with_validation(parts: dict[str, Intervals], share: float | None, gap: int)
 def write_bed(path: Path, parts: Parts, genome: Genome, span: int) -> None:
     """Write the parts of `genome` as BED, which `BedSplit` reads: record, start, end, part.
 
-    For ``random_windows``, whose parts are the same bases, there is one line an interval, with that word for the part.
+    For ``random_windows``, whose parts are the same bases, each interval is one line, its part ``random_windows``.
 
     Parameters
     ----------

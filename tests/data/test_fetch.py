@@ -4,7 +4,8 @@ import hashlib
 import logging
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -102,40 +103,29 @@ def test_old_style_header(server: Server, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "bad",
+    ("bad", "says"),
     [
-        (500, b"Internal error", None),
-        (429, b'{"error":"API rate limit exceeded"}', None),
-        (200, PLASMID[:700], len(PLASMID)),  # cut short, against the promised length
-        (200, PLASMID[:700], -1),  # cut short, nothing promised
-        (200, b"<html>maintenance</html>\n", None),
-        (200, b"", None),
-        (200, b">CP003227.1 another\nACGT\n", None),
-        (200, b">CP003228.1 plasmid\nACGT<br>Error\n", None),
-        (200, b">CP003228.1 plasmid\n\n", None),
-    ],
-)
-def test_bad_answer_then_good(server: Server, tmp_path: Path, bad: tuple[int, bytes, int | None]) -> None:
-    server.answers = [bad, (200, PLASMID, None)]
-    assert fetch_accession(ACCESSION, tmp_path).read_bytes() == PLASMID
-    assert len(server.asked) == 2 and not leftovers(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("bad", "part"),
-    [
-        ((503, b"busy", None), "status 503"),
-        ((200, PLASMID[:700], len(PLASMID)), "cut short"),
-        ((200, PLASMID[:700], -1), "within a line"),
+        ((500, b"Internal error", None), "status 500"),
+        ((429, b'{"error":"API rate limit exceeded"}', None), "status 429"),
+        ((200, PLASMID[:700], len(PLASMID)), "cut short"),  # against the promised length
+        ((200, PLASMID[:700], -1), "within a line"),  # nothing was promised
         ((200, b"<html>maintenance</html>\n", None), "not FASTA"),
+        ((200, b"", None), "empty"),
         ((200, b"\n", None), "empty"),
         ((200, b">CP003227.1 another\nACGT\n", None), "another sequence (CP003227.1)"),
+        ((200, b">CP003228.1 plasmid\nACGT<br>Error\n", None), "not a nucleotide sequence"),
+        ((200, b">CP003228.1 plasmid\n\n", None), "not a nucleotide sequence"),
     ],
 )
-def test_bad_answers_only(server: Server, tmp_path: Path, bad: tuple[int, bytes, int | None], part: str) -> None:
+def test_a_bad_answer_is_asked_for_again(
+    server: Server, tmp_path: Path, bad: tuple[int, bytes, int | None], says: str
+) -> None:
     server.answers = [bad]
-    expect_error(tmp_path, ACCESSION, part, "local file")
+    expect_error(tmp_path, ACCESSION, says, "local file")
     assert len(server.asked) == fetch.TRIES
+    server.answers = [bad, (200, PLASMID, None)]
+    assert fetch_accession(ACCESSION, tmp_path).read_bytes() == PLASMID
+    assert len(server.asked) == fetch.TRIES + 2 and not leftovers(tmp_path)
 
 
 @pytest.mark.parametrize("status", [400, 404])
@@ -145,44 +135,31 @@ def test_unknown_accession_is_asked_for_once(server: Server, tmp_path: Path, sta
     assert len(server.asked) == 1
 
 
-def test_no_connection(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    with socket.socket() as taken:  # bound, not listening: connections are refused
-        taken.bind(("127.0.0.1", 0))
-        monkeypatch.setenv("GENOSEQ_EFETCH_URL", f"http://127.0.0.1:{taken.getsockname()[1]}/")
-        monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-        monkeypatch.setenv("NCBI_API_KEY", "secret-key")
-        monkeypatch.setattr(fetch, "FIRST_WAIT", 0.0)
-        monkeypatch.setattr(fetch, "SPACING", 0.0)
-        with caplog.at_level(logging.INFO, logger="genoseq"):
-            text = expect_error(tmp_path, ACCESSION, "no connection", "data.genome_dir")
-    assert "secret-key" not in text + caplog.text
-
-
-def test_key_is_sent(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_key_is_sent_and_never_shown(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     monkeypatch.setenv("NCBI_API_KEY", "secret-key")
     fetch_accession(ACCESSION, tmp_path)
     assert server.asked[0]["api_key"] == ["secret-key"]
+    with socket.socket() as taken, caplog.at_level(logging.INFO, logger="genoseq"):
+        taken.bind(("127.0.0.1", 0))  # bound, not listening: connections are refused
+        monkeypatch.setenv("GENOSEQ_EFETCH_URL", f"http://127.0.0.1:{taken.getsockname()[1]}/")
+        (cache := tmp_path / "other").mkdir()
+        text = expect_error(cache, ACCESSION, "no connection", "data.genome_dir")
+    assert "secret-key" not in text + caplog.text
 
 
-def cut(path: Path) -> None:
-    path.write_bytes(PLASMID[:900])
+SWAPPED = PLASMID[:900] + (b"A" if PLASMID[900:901] != b"A" else b"C") + PLASMID[901:]
 
 
-def swap_a_letter(path: Path) -> None:
-    path.write_bytes(PLASMID[:900] + (b"A" if PLASMID[900:901] != b"A" else b"C") + PLASMID[901:])
-
-
-def cut_and_forget(path: Path) -> None:
-    cut(path)
-    path.with_name(path.name + ".sha256").unlink()
-
-
-@pytest.mark.parametrize("damage", [cut, swap_a_letter, cut_and_forget])
+@pytest.mark.parametrize(("content", "noted"), [(PLASMID[:900], True), (SWAPPED, True), (PLASMID[:900], False)])
 def test_damaged_cache_is_fetched_again(
-    server: Server, tmp_path: Path, damage: Callable[[Path], None], caplog: pytest.LogCaptureFixture
+    server: Server, tmp_path: Path, content: bytes, noted: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
     path = fetch_accession(ACCESSION, tmp_path)
-    damage(path)
+    path.write_bytes(content)
+    if not noted:
+        path.with_name(path.name + ".sha256").unlink()
     assert fetch_accession(ACCESSION, tmp_path).read_bytes() == PLASMID
     assert len(server.asked) == 2 and "was damaged" in caplog.text
     fetch_accession(ACCESSION, tmp_path)
@@ -196,11 +173,8 @@ def test_a_sound_file_without_note_is_kept(server: Server, tmp_path: Path) -> No
 
 
 def test_two_at_once_make_one_request(server: Server, tmp_path: Path) -> None:
-    threads = [threading.Thread(target=fetch_accession, args=(ACCESSION, tmp_path)) for _ in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(lambda _: fetch_accession(ACCESSION, tmp_path), range(4)))
     assert len(server.asked) == 1
 
 

@@ -8,17 +8,11 @@ from genoseq.data import hashing
 keys = st.lists(st.integers(-(2**63), 2**64), min_size=0, max_size=4).map(tuple)
 
 
-@pytest.mark.parametrize("key", [(), (0,), (7, 3, 1)])
-def test_permute_is_a_bijection_at_every_small_size_and_around_powers_of_two(key):
-    for n in [*range(1, 70), 255, 256, 257, 1023, 4096, 4097]:
-        image = hashing.permute(key, np.arange(n), n)
-        assert image.dtype == np.int64
-        assert np.array_equal(np.sort(image), np.arange(n)), n
-
-
-@given(key=keys, n=st.integers(1, 3000))
-def test_permute_is_a_bijection_for_any_key(key, n):
-    assert np.array_equal(np.sort(hashing.permute(key, np.arange(n), n)), np.arange(n))
+@given(key=keys, n=st.one_of(st.integers(1, 3000), st.sampled_from([255, 256, 257, 1023, 4096, 4097])))
+def test_permute_is_a_bijection(key, n):
+    image = hashing.permute(key, np.arange(n), n)
+    assert image.dtype == np.int64
+    assert np.array_equal(np.sort(image), np.arange(n))
 
 
 @given(key=keys, n=st.integers(1, 2**40), index=st.data())
@@ -42,7 +36,7 @@ def test_permute_scatters():
     # neighbours land far apart: their distance, were both even, would be a third of n on average
     assert 0.31 < np.abs(np.diff(image)).mean() / n < 0.36
     assert abs(np.corrcoef(np.arange(n), image)[0, 1]) < 0.03
-    # any stretch of counters covers the range evenly: 1000 of the first 10 000 in each tenth
+    # any run of counters covers the range evenly: 1000 of the first 10 000 in each tenth
     counts = np.bincount(image[:10_000] * 10 // n, minlength=10)
     assert (np.abs(counts - 1000) < 150).all()
 
@@ -63,11 +57,8 @@ def test_uniform_is_roughly_uniform(key):
     chi2 = ((counts - n / 50) ** 2 / (n / 50)).sum()
     assert 15 < chi2 < 100  # 49 degrees of freedom: too even is as wrong as too uneven
     assert abs(np.corrcoef(x[:-1], x[1:])[0, 1]) < 0.02
-
-
-def test_keys_give_independent_numbers():
-    a, b = hashing.uniform((3, 4), np.arange(20_000)), hashing.uniform((4, 4), np.arange(20_000))
-    assert abs(np.corrcoef(a, b)[0, 1]) < 0.03
+    other = hashing.uniform((key[0] + 1, *key[1:]), np.arange(n))
+    assert abs(np.corrcoef(x, other)[0, 1]) < 0.02
 
 
 def test_mix_is_splitmix64():
