@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from genoseq.baselines.fit import Baselines, write_orders
+from genoseq.baselines.fit import Baselines, baseline_lines, write_orders
+from genoseq.baselines.scoring import CountModel
 from genoseq.data.datamodule import GenomeData
 from genoseq.data.split import ContiguousSplit, RandomWindowsSplit, Split
 from genoseq.data.tokenizer import CharTokenizer
@@ -54,11 +55,18 @@ def test_memory_scores_what_training_windows_cover(
     assert leaked["leakage/positions"] <= (1.0 if made.parts.overlap(51) else 0.0)
 
 
-def test_a_base_counts_once_for_each_test_window_over_it(data: Callable[[Split], GenomeData]) -> None:
+def test_a_base_counts_once_for_each_test_window_over_it_and_a_part_is_scored_once(
+    data: Callable[[Split], GenomeData], monkeypatch: pytest.MonkeyPatch
+) -> None:
     made = data(RandomWindowsSplit(window_stride=25))
     windows = sum(int(made.parts.accepts("test", made.parts.test[0, :1] + i)[0]) for i in range(0, 30_000 - 50, 25))
-    scored = Baselines.fit(made).score("test")["imm"].bases
-    assert windows * 51 - 3 <= scored <= windows * 51  # the genome's first base has none before it
+    baselines = Baselines.fit(made)
+    scores = baselines.score("test")
+    assert windows * 51 - 3 <= scores["imm"].bases <= windows * 51  # the genome's first base has none before it
+    monkeypatch.setattr(CountModel, "score_each", None)
+    lines = baseline_lines(made, baselines, "test")
+    assert lines["imm"] == {f"test/{name}": value for name, value in scores["imm"].metrics.items()}
+    assert lines["chance"] == {"test/accuracy": 0.25, "test/bits_per_base": 2.0}
 
 
 def test_every_order_is_measured_when_asked(
