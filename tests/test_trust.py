@@ -257,6 +257,7 @@ def test_recorded_overrides_that_are_settings(mylab: Path) -> None:
     check_overrides(["model._target_=mylab.Net"], ["mylab"])
 
 
+@pytest.mark.slow
 def test_the_network_of_the_readme(tmp_path: Path, tiny: tuple[str, ...]) -> None:
     section = README.read_text().partition("## Your own network")[2].partition("\n## ")[0]
     code, commands = (re.findall(rf"```{language}\n(.*?)```", section, re.S)[0] for language in ("python", "bash"))

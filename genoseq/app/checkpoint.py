@@ -144,7 +144,7 @@ def _restore_network(
     def build() -> nn.Module:
         return instantiate_trusted(node, nn.Module, trust, vocab_size=vocabulary.size)
 
-    spare = iter(range(2 * len(weights) + 100))  # a parameter may be registered twice, as in weight_norm
+    spare = iter(range(4 * len(weights) + 100))  # a parameter may be registered twice, as in weight_norm
 
     def count(*_: Any) -> None:
         if next(spare, None) is None:
@@ -177,9 +177,9 @@ def _restore_network(
 def _other_weights(had: dict[str, Any], has: dict[str, Any]) -> str | None:
     """Return the first difference in names or shapes between a file's weights and a network's."""
     for name in dict.fromkeys([*has, *had]):
-        one, two = (tuple(getattr(state[name], "shape", ())) if name in state else None for state in (had, has))
+        one, two = (str(tuple(getattr(state[name], "shape", ()))) if name in state else "" for state in (had, has))
         if one != two:
-            return f"{name}: {one or 'nothing'} in the file, {two or 'nothing'} in the network"
+            return f"{name} is {one or 'absent'} in the file, {two or 'absent'} in the network"
     return None
 
 

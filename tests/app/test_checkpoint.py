@@ -337,6 +337,6 @@ def test_the_class_has_changed_since(ours: dict[str, Any], tmp_path: Path) -> No
     checkpoint = copy.deepcopy(ours)
     checkpoint["state_dict"]["net.head.bias"] = torch.zeros(7)
     with pytest.raises(
-        UserError, match=r"holds a different network \(head.bias: \(7,\) in the file, \(5,\) in the network"
+        UserError, match=r"holds a different network \(head.bias is \(7,\) in the file, \(5,\) in the network"
     ):
         resume(checkpoint, tmp_path)
