@@ -91,7 +91,7 @@ def test_a_failing_job_of_any_launcher_leaves_its_reason_and_the_table_comes(
     lines = [*tiny, f"data.genome={FILES / 'hpylori_start.txt'}", "hydra/launcher=basic", f"sweep.dir={tmp_path}"]
     ran = python("-m", "genoseq.train", "-m", *lines, "data.seq_len=0,16", cwd=tmp_path)
     assert ran.returncode == 1, ran.stderr
-    assert "data.seq_len=0" in json.loads((tmp_path / "0" / "failed.json").read_text())["why"]
+    assert "data.seq_len" in json.loads((tmp_path / "0" / "failed.json").read_text())["why"]
     assert (tmp_path / "1" / "result.json").is_file() and (tmp_path / "sweep.csv").is_file()
     assert "Traceback" not in ran.stderr and "failed" in ran.stdout
 
