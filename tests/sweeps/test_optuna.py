@@ -433,7 +433,7 @@ def test_groups_can_vary(composed: Any) -> None:
 @pytest.mark.slow
 def test_from_the_command_line(tmp_path: Path, tiny: tuple[str, ...]) -> None:
     small = [text for text in tiny if not text.startswith(("model.embed_dim", "model.hidden_size"))]
-    arguments = ["sweep=optuna", "hydra/launcher=basic", "hydra.sweeper.n_trials=2", "model.hidden_size=8,16"]
+    arguments = ["sweep=optuna", "hydra.sweeper.n_trials=2", "model.hidden_size=8,16"]
     arguments += ["model.embed_dim=8", *small, f"data.genome={GENOME}", f"sweep.dir={tmp_path / 'sweep'}"]
     done = subprocess.run(
         [sys.executable, "-m", "genoseq.train", *arguments], cwd=tmp_path, capture_output=True, text=True, timeout=600
