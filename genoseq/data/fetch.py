@@ -152,11 +152,11 @@ def _download(accession: str, path: Path) -> None:
                 )
             if not response.ok:
                 raise _TryAgainError(f"{host} answers with status {response.status_code}")
-            length = int(response.headers.get("Content-Length", 0))
+            length = response.headers.get("Content-Length", "")
             for block in track(
                 response.iter_content(_BLOCK),
                 f"Fetching {accession}",
-                total=length / _BLOCK or None,
+                total=int(length) / _BLOCK if length.isdigit() else None,
                 console=Console(stderr=True),
                 transient=True,
                 disable=not sys.stderr.isatty(),

@@ -1,13 +1,13 @@
 """Find and read the genome that ``data.genome`` names."""
 
 import difflib
+import functools
 import glob
 import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import yaml
@@ -34,7 +34,7 @@ class NamedGenome:
     bundled: str | None = None
 
 
-@cache
+@functools.cache
 def named_genomes() -> dict[str, NamedGenome]:
     """Return the entries of ``genomes.yaml`` by name."""
     entries = yaml.safe_load((_HERE / "genomes.yaml").read_text(encoding="utf-8"))
