@@ -58,6 +58,10 @@ def test_coverage_is_that_of_windows_laid_one_by_one(stride, span, seed, block):
     share = covered_positions(parts, span, block)
     expected = over["test"][over["train"] > 0].sum() / total if total else float("nan")
     assert share == pytest.approx(expected, nan_ok=True)
+    assert parts.overlap(span) == (stride < span)
+    if not parts.overlap(span):
+        assert not len(intersect(covered(parts, "train", span), covered(parts, "test", span)))
+        assert not share > 0  # nan where no window tests
 
 
 @given(**cases)
@@ -80,16 +84,6 @@ def test_windows_of_every_part_start_on_the_grid_and_in_one_part(stride, span, s
     assert drawn <= own["train"]
     for stage in STAGES:
         assert set(window_streams(parts, stage, span, span - 1, 50, seed).start.tolist()) <= own[stage]
-
-
-@given(**cases)
-def test_windows_that_do_not_overlap_leak_nothing(stride, span, seed):
-    parts = leaky(stride, seed)
-    assert parts.overlap(span) == (stride < span)
-    train, test = covered(parts, "train", span), covered(parts, "test", span)
-    if not parts.overlap(span):
-        assert not len(intersect(train, test))
-        assert not covered_positions(parts, span) > 0  # nan where no window tests
 
 
 def test_windows_side_by_side_share_a_base_with_each_neighbour(make_genome, letters):
