@@ -99,7 +99,7 @@ def _by_position(module: NextToken, data: GenomeData, starts: Starts, length: in
     zero = np.zeros(len(starts), np.int64)
     windows = Streams(starts, warmup=zero, scored=zero + length)
     # sums of scored tokens, correct predictions and nats
-    sums = torch.zeros(3, length, dtype=torch.float64, device=device)
+    sums = torch.zeros(3, length, dtype=torch.float64)  # on the CPU: not every accelerator has 64-bit floats
     confusion = MulticlassConfusionMatrix(4, normalize="true", sync_on_compute=False).to(device)
     training = module.training
     module.eval()
@@ -114,9 +114,9 @@ def _by_position(module: NextToken, data: GenomeData, starts: Starts, length: in
         at = end if batch.continues else 0
         end = at + batch.length
         values = torch.stack([scored, (predicted == target) & scored, nats])
-        sums[:, at:end] += values.sum(1, dtype=torch.float64)
+        sums[:, at:end] += values.cpu().sum(1, dtype=torch.float64)
         confusion.update((predicted - v.first)[scored] % 4, (target - v.first)[scored] % 4)
     module.train(training)
-    n, correct, cost = sums.cpu().numpy()
+    n, correct, cost = sums.numpy()
     with np.errstate(invalid="ignore"):
         return WindowMetrics(n, correct / n, cost / n / math.log(2) / v.new_bases, confusion)
