@@ -155,10 +155,9 @@ def _config_flags(config: DictConfig, module: str) -> Iterator[str]:
 
 def _hydra_overrides(config: DictConfig) -> Iterator[str]:
     own = ("mode", "run.", "sweep.", "launcher", "sweeper", "job.num")
-    for text in config.hydra.overrides.hydra:
-        key = text.lstrip("+~").replace("hydra/", "hydra.", 1).removeprefix("hydra.")
-        if not key.startswith(own):
-            yield text
+    for override in parse(config.hydra.overrides.hydra):
+        if not key_of(override).replace("/", ".", 1).removeprefix("hydra.").startswith(own):
+            yield str(override.input_line)
 
 
 def varied_keys(config: DictConfig) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 import math
 import textwrap
 from collections.abc import Mapping
@@ -21,6 +22,8 @@ from genoseq.overrides import short_names
 from genoseq.sweeps.read import OBJECTIVE
 from genoseq.sweeps.table import bits_text, headline, is_grid, leaks, parameters, shown
 
+# it advises against numbers as categories, which are meant; Hydra prints what loggers say
+logging.getLogger("matplotlib.category").setLevel(logging.WARNING)
 _BITS = "validation bits per base"
 _OFF_SCALE = "off the scale"
 _MANY = 12  # numbers beyond which a parameter has a continuous axis
