@@ -1,21 +1,21 @@
-"""Two processes on the CPU train as one with the doubled batch."""
+"""Two processes on the CPU, started by Lightning, torchrun or srun, train as one with the doubled batch."""
 
 import json
 import os
-import shlex
+import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import torch
 
+from genoseq.app.runtime import is_main_process
 from genoseq.files import read_metrics
 
-pytestmark = pytest.mark.slow
 GENOME = Path(__file__).parents[1] / "data" / "files" / "hpylori_start.txt"
-# the command, with each rank's test figures put down, and a Ctrl-C as a terminal gives it: to every process at once
+RANKS = ("LOCAL_RANK", "RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT", "TORCHELASTIC_RUN_ID")
+# the command, with each rank's test metrics put down, and a Ctrl-C as a terminal gives it: to every process at once
 SCRIPT = """
 import json, os, signal
 from pathlib import Path
@@ -35,6 +35,7 @@ NextToken.on_test_epoch_end = on_test_epoch_end
 NextToken.training_step = training_step
 main()
 """
+# stopped at 7, between two logged metrics, two validations, and two windows of a segment
 SETTINGS = (
     f"data.genome={GENOME}",
     "data.seq_len=32",
@@ -44,121 +45,145 @@ SETTINGS = (
     "trainer.precision=32-true",
     "trainer.max_steps=12",
     "trainer.val_every=5",
-    "trainer.log_every_n_steps=1",
+    "trainer.log_every_n_steps=3",
     "baseline=false",
     "logger=none",
 )
+FILES = {
+    ".hydra/config.yaml",
+    ".hydra/hydra.yaml",
+    ".hydra/overrides.yaml",
+    ".lock",
+    "checkpoints/best.ckpt",
+    "checkpoints/last.ckpt",
+    "curves.png",
+    "metrics.csv",
+    "result.json",
+    "split.bed",
+}
+
+
+def environment(**variables):
+    kept = {k: v for k, v in os.environ.items() if k not in RANKS and not k.startswith("SLURM_")}
+    return kept | {"OMP_NUM_THREADS": "1"} | {name: str(value) for name, value in variables.items()}
+
+
+def start(command, folder, **variables):
+    """Start a command in a group of its own, in which Ctrl-C is not ignored."""
+    return subprocess.Popen(
+        [sys.executable, *command],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=folder,
+        env=environment(**variables),
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+
+
+def end(*processes):
+    """Return what processes printed once they and all that they started have ended."""
+    try:
+        return [process.communicate(timeout=120)[0] for process in processes]  # until no child holds the pipe
+    finally:
+        for process in processes:
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 @pytest.fixture(scope="module")
-def ddp(tmp_path_factory):
-    """A function that trains in two processes and returns (exit code, output, folder of the ranks' figures)."""
-    script = tmp_path_factory.mktemp("script") / "train.py"
-    script.write_text(SCRIPT)
-
-    def ddp(folder, *extra, stop=0):
-        dump = tmp_path_factory.mktemp("ranks")
-        quiet = {k: v for k, v in os.environ.items() if k not in ("LOCAL_RANK", "RANK", "WORLD_SIZE", "MASTER_PORT")}
-        env = quiet | {"TEST_DUMP": str(dump), "TEST_STOP": str(stop), "OMP_NUM_THREADS": "1"}
-        overrides = [f"hydra.run.dir={folder}", *SETTINGS, "trainer=ddp_cpu", "data.batch_size=8", *extra]
-        process = subprocess.Popen(
-            [sys.executable, str(script), *overrides],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            env=env,
-            start_new_session=True,
-        )
-        try:
-            out, _ = process.communicate(timeout=120)
-            until = time.monotonic() + 20
-            while alive(process.pid) and time.monotonic() < until:
-                time.sleep(0.2)
-            assert not alive(process.pid), "a process of the run hangs"
-        finally:
-            if alive(process.pid):
-                os.killpg(process.pid, 9)
-        return process.returncode, out, dump
-
-    return ddp
-
-
-def alive(group):
-    """Whether a process of the group still runs (one that ended and was not waited for does not)."""
-    for stat in Path("/proc").glob("[0-9]*/stat"):
-        try:
-            state, _, pgrp = stat.read_text().rpartition(")")[2].split()[:3]
-        except OSError:
-            continue
-        if int(pgrp) == group and state != "Z":
-            return True
-    return False
+def resumed(tmp_path_factory):
+    """A run that Lightning started, Ctrl-C stopped and torchrun resumed: (output of both, folder, ranks' metrics)."""
+    folder = tmp_path_factory.mktemp("ddp")
+    (folder / "train.py").write_text(SCRIPT)
+    run = folder / "outputs" / "torchrun-mine-train"
+    words = ["train.py", *SETTINGS, "trainer=ddp_cpu", "data.batch_size=8"]
+    stopped = start([*words, f"hydra.run.dir={run}"], folder, TEST_DUMP=folder, TEST_STOP=7)
+    out = end(stopped)
+    assert stopped.returncode == 130, out
+    assert not (folder / "rank0.json").exists()
+    assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 7
+    torchrun = ["-m", "torch.distributed.run", "--rdzv-backend=c10d", "--rdzv-endpoint=localhost:0", "--rdzv-id=mine"]
+    again = start([*torchrun, "--nproc-per-node=2", *words], folder, TEST_DUMP=folder)
+    out += end(again)
+    assert again.returncode == 0, out
+    return out, run, folder
 
 
 @pytest.fixture(scope="module")
-def two(ddp, tmp_path_factory):
-    """The run in two processes: (output, folder, folder of the ranks' figures)."""
-    folder = tmp_path_factory.mktemp("two") / "run"
-    code, out, dump = ddp(folder)
-    assert code == 0, out
-    return out, folder, dump
+def never_stopped(tmp_path_factory):
+    """The same run as srun starts it on two nodes, with no name for its folder: (output of each rank, folder)."""
+    folder = tmp_path_factory.mktemp("srun")
+    shared = {"SLURM_NTASKS": 2, "SLURM_NTASKS_PER_NODE": 1, "SLURM_NNODES": 2, "SLURM_JOB_NAME": "x"}
+    shared |= {"SLURM_JOB_ID": 4242, "SLURM_STEP_ID": 1, "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": 29642}
+    words = ["-m", "genoseq.train", *SETTINGS, "trainer=ddp_cpu", "trainer.devices=1", "trainer.num_nodes=2"]
+    ranks = [
+        start([*words, "data.batch_size=8"], folder, SLURM_PROCID=rank, SLURM_LOCALID=0, SLURM_NODEID=rank, **shared)
+        for rank in (0, 1)
+    ]
+    out = end(*ranks)
+    assert [rank.returncode for rank in ranks] == [0, 0], out
+    return out, folder / "outputs" / "slurm-4242.1-train"
 
 
-def test_one_folder_that_the_first_process_writes(two):
-    out, folder, _ = two
-    found = {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()}
-    assert found == {
-        ".hydra/config.yaml",
-        ".hydra/hydra.yaml",
-        ".hydra/overrides.yaml",
-        "checkpoints/best.ckpt",
-        "checkpoints/last.ckpt",
-        "curves.png",
-        "metrics.csv",
-        "result.json",
-        "split.bed",
-    }
-    assert out.count("step 12/12") == out.count("files:   ") == 1
-    assert "sync_dist" not in out
+def same_rows(one, other, compare):
+    """Compare two runs' metrics.csv, cell by cell."""
+    tables = [read_metrics(folder / "metrics.csv") for folder in (one, other)]
+    assert tables[0].keys() == tables[1].keys()
+    for name in tables[0].keys() - {"train/tokens_per_second"}:
+        for a, b in zip(tables[0][name], tables[1][name], strict=True):
+            assert (a is None and b is None) or compare(a, b), name
 
 
-def test_every_rank_has_the_same_test_figures(two):
-    _, folder, dump = two
-    first, second = (json.loads((dump / f"rank{rank}.json").read_text()) for rank in (0, 1))
-    result = json.loads((folder / "result.json").read_text())
+@pytest.mark.slow
+def test_one_folder_that_the_first_process_writes(resumed, never_stopped):
+    for folder in (resumed[1], never_stopped[1]):
+        assert {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} == FILES
+        assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+    first, second = resumed[0]
+    assert first.count("Resume with: ") == 1 and "Traceback" not in first
+    assert second.count("step 12/12") == second.count("files:   ") == 1
+    assert "files:" in never_stopped[0][0] and "files:" not in never_stopped[0][1]
+    assert "sync_dist" not in first + second
+
+
+@pytest.mark.slow
+def test_every_rank_has_the_same_test_metrics(resumed):
+    _, run, folder = resumed
+    first, second = (json.loads((folder / f"rank{rank}.json").read_text()) for rank in (0, 1))
+    result = json.loads((run / "result.json").read_text())
     assert first == second == {key: result[key] for key in first}
     assert len(first) == 4
 
 
-def test_the_curve_is_that_of_one_process_with_the_doubled_batch(two, run_verb, tmp_path):
+@pytest.mark.slow
+def test_the_curve_is_that_of_one_process_with_the_doubled_batch(never_stopped, run_verb, tmp_path):
     ran = run_verb("train", tmp_path / "one", *SETTINGS, "trainer=cpu", "data.batch_size=16")
     assert ran.code == 0
-    many, one = read_metrics(two[1] / "metrics.csv"), read_metrics(ran.folder / "metrics.csv")
-    assert many["step"] == one["step"] == list(range(1, 13))
-    assert None not in one["train/loss"]
-    assert len(set(one["train/loss"])) == 12
-    for name in one.keys() - {"train/tokens_per_second"}:
-        pairs = zip(many[name], one[name], strict=True)
-        assert all((a is None and b is None) or a == pytest.approx(b, rel=2e-6, abs=1e-7) for a, b in pairs), name
+    same_rows(never_stopped[1], ran.folder, lambda a, b: a == pytest.approx(b, rel=2e-6, abs=1e-7))
+    losses = [loss for loss in read_metrics(ran.folder / "metrics.csv")["train/loss"] if loss is not None]
+    assert len(set(losses)) == 4
 
 
-def test_ctrl_c_stops_every_process_and_the_run_can_go_on(two, ddp, tmp_path):
-    code, out, dump = ddp(tmp_path / "stopped", stop=7)
-    assert code == 130, out
-    assert "Traceback" not in out
-    assert list(dump.iterdir()) == []
-    ckpt = tmp_path / "stopped" / "checkpoints" / "last.ckpt"
-    assert torch.load(ckpt, weights_only=True)["global_step"] == 7
-    assert shlex.split(out.split("Go on with: ")[1].splitlines()[0])[-1] == f"ckpt={ckpt}"
-    code, out, _ = ddp(tmp_path / "on", f"ckpt={ckpt}")
-    assert code == 0, out
-    ends = [torch.load(f / "checkpoints" / "last.ckpt", weights_only=True) for f in (two[1], tmp_path / "on")]
+@pytest.mark.slow
+def test_stopped_and_resumed_is_never_stopped(resumed, never_stopped):
+    same_rows(resumed[1], never_stopped[1], lambda a, b: a == b)
+    ends = [torch.load(f / "checkpoints" / "last.ckpt", weights_only=True) for f in (resumed[1], never_stopped[1])]
     assert ends[0]["global_step"] == ends[1]["global_step"] == 12
     for one, other in zip(*(end["state_dict"].values() for end in ends), strict=True):
         assert torch.equal(one, other)
-    ranks = [[rank["state"] for rank in end["genoseq"]["ranks"]] for end in ends]
-    assert torch.equal(ranks[0][0][0], ranks[1][0][0])
-    assert torch.equal(ranks[0][1][0], ranks[1][1][0])
-    assert not torch.equal(ranks[0][0][0], ranks[0][1][0])
-    tables = [read_metrics(f / "metrics.csv") for f in (two[1], tmp_path / "on")]
-    assert all(tables[0][name] == tables[1][name] for name in tables[0].keys() - {"train/tokens_per_second"})
+    first, second = ([rank["state"][0] for rank in end["genoseq"]["ranks"]] for end in ends)
+    assert torch.equal(first[0], second[0]) and torch.equal(first[1], second[1])
+    assert not torch.equal(first[0], first[1])  # in mid-segment each rank carries a state of its own
+
+
+@pytest.mark.parametrize("name", ["LOCAL_RANK", "RANK", "SLURM_PROCID"])
+def test_the_first_process_of_a_run(name, monkeypatch):
+    for other in ("LOCAL_RANK", "RANK", "SLURM_PROCID"):
+        monkeypatch.delenv(other, raising=False)
+    assert is_main_process()
+    monkeypatch.setenv(name, "0")
+    assert is_main_process()
+    monkeypatch.setenv(name, "1")
+    assert not is_main_process()
