@@ -5,10 +5,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from genoseq.training import loggers
-from genoseq.training.loggers import MetricsTable
+from genoseq.training.loggers import MetricsTable, log_result
 
 
 def lines(folder: Path) -> list[str]:
@@ -91,3 +93,23 @@ def test_the_other_ranks_write_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr(rank_zero_only, "rank", 1)
     log_steps(MetricsTable(tmp_path), 1, 4)
     assert list(tmp_path.iterdir()) == []
+
+
+class Scored(Exception):
+    """Raised instead of scoring."""
+
+
+def test_tensorboard_s_figures_are_computed_on_the_trainer_s_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def window_metrics(module: LightningModule, data: object) -> None:
+        assert module.device.type == "meta" and torch.is_autocast_enabled("cpu")
+        raise Scored
+
+    monkeypatch.setattr(loggers, "window_metrics", window_metrics)
+    board = TensorBoardLogger(tmp_path)
+    options = {"enable_checkpointing": False, "enable_progress_bar": False, "precision": "bf16-mixed"}
+    trainer = Trainer(accelerator="cpu", logger=board, **options)
+    trainer.strategy._root_device = torch.device("meta")
+    with pytest.raises(Scored):
+        log_result(trainer, LightningModule(), None, {}, None)

@@ -16,7 +16,7 @@ def random_batch(generator, rows=5, length=8):
 
 
 @given(seed=st.integers(0, 10_000), new_bases=st.integers(1, 6), batches=st.integers(1, 4), groups=st.integers(1, 4))
-def test_figures_equal_a_direct_computation(seed, new_bases, batches, groups):
+def test_values_equal_a_direct_computation(seed, new_bases, batches, groups):
     g = torch.Generator().manual_seed(seed)
     metric = TokenMetrics(new_bases, groups)
     tokens = []  # (group, nats, correct) of each scored token
@@ -27,36 +27,36 @@ def test_figures_equal_a_direct_computation(seed, new_bases, batches, groups):
         for row, column in scored.nonzero().tolist():
             tokens.append((int(group[row]), float(nats[row, column]), bool(correct[row, column])))
 
-    def check(figures, chosen):
+    def check(values, chosen):
         loss = sum(t[1] for t in chosen) / len(chosen)
-        assert float(figures["loss"]) == pytest.approx(loss, rel=1e-6)
-        assert float(figures["accuracy"]) == pytest.approx(sum(t[2] for t in chosen) / len(chosen))
-        assert float(figures["bits_per_base"]) == pytest.approx(loss / math.log(2) / new_bases, rel=1e-6)
-        assert float(figures["perplexity"]) == pytest.approx(math.exp(loss), rel=1e-6)
+        assert float(values["loss"]) == pytest.approx(loss, rel=1e-6)
+        assert float(values["accuracy"]) == pytest.approx(sum(t[2] for t in chosen) / len(chosen))
+        assert float(values["bits_per_base"]) == pytest.approx(loss / math.log(2) / new_bases, rel=1e-6)
+        assert float(values["perplexity"]) == pytest.approx(math.exp(loss), rel=1e-6)
 
     check(metric.compute(), tokens)
     by_group = metric.by_group()
     assert len(by_group) == groups
-    assert [figures["tokens"] for figures in by_group] == [sum(t[0] == i for t in tokens) for i in range(groups)]
-    for i, figures in enumerate(by_group):
+    assert [values["tokens"] for values in by_group] == [sum(t[0] == i for t in tokens) for i in range(groups)]
+    for i, values in enumerate(by_group):
         chosen = [t for t in tokens if t[0] == i]
         if chosen:
-            check(figures, chosen)
+            check(values, chosen)
         else:
-            assert all(math.isnan(figures[name]) for name in ("loss", "accuracy", "bits_per_base", "perplexity"))
+            assert all(math.isnan(values[name]) for name in ("loss", "accuracy", "bits_per_base", "perplexity"))
 
 
-def test_figures_of_an_even_guess_are_two_bits():
+def test_values_of_an_even_guess_are_two_bits():
     metric = TokenMetrics(new_bases=1)
     metric.update(torch.full((2, 3), math.log(4)), torch.eye(2, 3).bool(), torch.ones(2, 3).bool())
-    figures = {name: float(value) for name, value in metric.compute().items()}
-    assert figures == pytest.approx({"loss": math.log(4), "accuracy": 1 / 3, "bits_per_base": 2, "perplexity": 4})
+    values = {name: float(value) for name, value in metric.compute().items()}
+    assert values == pytest.approx({"loss": math.log(4), "accuracy": 1 / 3, "bits_per_base": 2, "perplexity": 4})
 
 
 def test_without_groups_everything_is_the_first():
     metric = TokenMetrics(1, groups=3)
     metric.update(torch.ones(2, 3), torch.ones(2, 3).bool(), torch.ones(2, 3).bool())
-    assert [figures["tokens"] for figures in metric.by_group()] == [6, 0, 0]
+    assert [values["tokens"] for values in metric.by_group()] == [6, 0, 0]
     single = TokenMetrics(1)  # one that keeps no groups apart takes any group's number
     single.update(torch.ones(2, 3), torch.ones(2, 3).bool(), torch.ones(2, 3).bool(), torch.tensor([0, 7]))
     assert int(single.count.sum()) == 6
@@ -70,7 +70,7 @@ def test_merged_metrics_are_one():
         one.update(*batch, group)
         parts[i % 2].update(*batch, group)
     parts[0].merge_state(parts[1])
-    assert parts[0].by_group() == [pytest.approx(figures) for figures in one.by_group()]
+    assert parts[0].by_group() == [pytest.approx(values) for values in one.by_group()]
     assert float(parts[0].compute()["loss"]) == pytest.approx(float(one.compute()["loss"]))
     assert one._reductions == dict.fromkeys(("nats", "correct", "count"), one._reductions["count"])
     assert torch.equal(one._reductions["nats"](torch.tensor([[1, 2], [3, 4]])), torch.tensor([4, 6]))  # ranks add up

@@ -13,11 +13,12 @@ from genoseq.data.split import ContiguousSplit
 from genoseq.data.tokenizer import CharTokenizer, KmerTokenizer
 from genoseq.data.windows import Batch
 from genoseq.models.lstm import LSTM
-from genoseq.training.module import NextToken
+from genoseq.training.metrics import TokenMetrics
+from genoseq.training.module import NextToken, on_device
 
 sgd = partial(torch.optim.SGD, lr=0.5)
 adam = partial(torch.optim.Adam, lr=0.01)
-FIGURES = ("loss", "accuracy", "bits_per_base", "perplexity")
+METRICS = ("loss", "accuracy", "bits_per_base", "perplexity")
 
 
 @pytest.fixture(autouse=True)
@@ -63,10 +64,10 @@ def data_for(path, tokenizer=None, test=0.4, **kwargs) -> GenomeData:
 
 
 def measure(module, data, stage: str) -> dict[str, float]:
-    """Return the figures that a run over the validation or test part reports."""
+    """Return the metrics that a run over the validation or test part reports."""
     trainer = trainer_for(limit_val_batches=None)
     {"val": trainer.validate, "test": trainer.test}[stage](module, data, verbose=False)
-    return {name: float(trainer.callback_metrics[f"{stage}/{name}"]) for name in FIGURES}
+    return {name: float(trainer.callback_metrics[f"{stage}/{name}"]) for name in METRICS}
 
 
 class Losses(Callback):
@@ -137,7 +138,7 @@ def test_a_batch_without_a_known_target_is_skipped(fasta, tokenizer, optimizer):
     assert all(weights.isfinite().all() for weights in kept.weights)
     moved = [not torch.equal(a, b) for a, b in zip(kept.weights, kept.weights[1:], strict=False)]
     assert moved == [False, False, True, True]
-    assert all(float(trainer.callback_metrics[f"train/{name}"]) < 1e3 for name in FIGURES)
+    assert all(float(trainer.callback_metrics[f"train/{name}"]) < 1e3 for name in METRICS)
 
 
 class Fixed(nn.Module):
@@ -169,10 +170,10 @@ def test_scores_are_the_documented_code_lengths(tokenizer):
         assert float(nats[0, i]) == pytest.approx(float(share), abs=1e-5)
         total, right = total + float(share), right + int(logits.argmax() == row[i + 1] - v.first)
     assert nats[0, [1, 4]].tolist() == [0, 0]
-    figures = {name: float(value) for name, value in module.test_metrics.compute().items()}
-    assert figures["loss"] == pytest.approx(total / 3, abs=1e-5)
-    assert figures["accuracy"] == pytest.approx(right / 3)
-    assert figures["bits_per_base"] == pytest.approx(total / 3 / math.log(2), abs=1e-5)
+    metrics = {name: float(value) for name, value in module.test_metrics.compute().items()}
+    assert metrics["loss"] == pytest.approx(total / 3, abs=1e-5)
+    assert metrics["accuracy"] == pytest.approx(right / 3)
+    assert metrics["bits_per_base"] == pytest.approx(total / 3 / math.log(2), abs=1e-5)
 
 
 def single_pass(net, data, stage: str) -> tuple[float, float]:
@@ -202,12 +203,12 @@ def test_streams_in_chunks_equal_a_single_pass(fasta, tokenizer):
     module = trained(fasta, tokenizer)
     for chunk in (7, 5000):
         data = data_for(fasta, tokenizer, eval_rows=1, eval_chunk=chunk)
-        figures = measure(module, data, "val")
+        metrics = measure(module, data, "val")
         loss, accuracy = single_pass(module.net, data, "val")
-        assert figures["loss"] == pytest.approx(loss, abs=1e-5)
-        assert figures["accuracy"] == pytest.approx(accuracy, abs=1e-6)
-        assert figures["bits_per_base"] == pytest.approx(loss / math.log(2) / data.vocabulary.new_bases, abs=1e-5)
-        assert figures["perplexity"] == pytest.approx(math.exp(loss), rel=1e-4)
+        assert metrics["loss"] == pytest.approx(loss, abs=1e-5)
+        assert metrics["accuracy"] == pytest.approx(accuracy, abs=1e-6)
+        assert metrics["bits_per_base"] == pytest.approx(loss / math.log(2) / data.vocabulary.new_bases, abs=1e-5)
+        assert metrics["perplexity"] == pytest.approx(math.exp(loss), rel=1e-4)
 
 
 def test_many_streams_with_a_warm_up_stay_close_to_a_single_pass(write, letters, monkeypatch):
@@ -219,9 +220,9 @@ def test_many_streams_with_a_warm_up_stay_close_to_a_single_pass(write, letters,
 
     def bits(**kwargs) -> float:
         data = data_for(path, tokenizer, **kwargs)
-        figures = measure(module, data, "test")
+        metrics = measure(module, data, "test")
         assert module.test_metrics.count.sum() == sum(b - a - 1 for a, b in data.parts.test.tolist())
-        return figures["bits_per_base"]
+        return metrics["bits_per_base"]
 
     data = data_for(path, tokenizer)
     exact = single_pass(module.net, data, "test")[0] / math.log(2)
@@ -235,16 +236,16 @@ def cut_in_small_pieces(intervals, k, stride, rows, warmup):
     return interval_streams(intervals, k, stride, rows, warmup, piece=10)
 
 
-def test_figures_by_record(fasta):
+def test_metrics_by_record(fasta):
     module = trained(fasta, CharTokenizer())
     module.test_metrics.__init__(1, groups=2)
     data = data_for(fasta, test=0.6)  # 1200 bases of a, all 1500 of b
     measure(module, data, "test")
-    figures = measure(module, data, "test")  # a second test counts nothing twice
+    metrics = measure(module, data, "test")  # a second test counts nothing twice
     by_record = module.test_metrics.by_group()
     assert [record["tokens"] for record in by_record] == [1199 - 4, 1499]  # the four unknown letters are not predicted
     whole = sum(record["tokens"] * record["loss"] for record in by_record) / (1195 + 1499)
-    assert figures["loss"] == pytest.approx(whole, rel=1e-5)
+    assert metrics["loss"] == pytest.approx(whole, rel=1e-5)
     assert by_record[0]["loss"] != by_record[1]["loss"]
 
 
@@ -277,25 +278,6 @@ def test_validation_does_not_disturb_training(fasta):
     assert torch.equal(weights(), weights(limit_val_batches=None, val_check_interval=1, check_val_every_n_epoch=None))
 
 
-@pytest.mark.parametrize("stop", [3, 4])  # between two stretches of a chain, and within one
-def test_a_resumed_run_ends_with_the_same_bits(fasta, tmp_path, stop):
-    v = CharTokenizer().vocabulary
-
-    def run(max_steps: int, **kwargs) -> tuple[Trainer, Losses]:
-        kept = Losses()
-        module = NextToken(small(v, num_layers=2, dropout=0.5), v, adam, metadata={"k": 1})
-        trainer = trainer_for(max_steps=max_steps, callbacks=[kept])
-        trainer.fit(module, data_for(fasta, carry_tokens=36), **kwargs)
-        return trainer, kept
-
-    _, whole = run(8)
-    trainer, first = run(stop)
-    trainer.save_checkpoint(tmp_path / "last.ckpt")
-    _, rest = run(8, ckpt_path=tmp_path / "last.ckpt", weights_only=True)
-    assert first.loss + rest.loss == whole.loss
-    assert torch.equal(rest.weights[-1], whole.weights[-1])
-
-
 def test_a_checkpoint_holds_plain_things(fasta, tmp_path):
     v = CharTokenizer().vocabulary
     trainer = trainer_for()
@@ -308,16 +290,36 @@ def test_a_checkpoint_holds_plain_things(fasta, tmp_path):
     assert not any(part.requires_grad for part in state)
 
 
-def test_a_state_from_a_checkpoint_follows_the_module_to_its_device():
+def test_a_rank_resumes_its_own_state_and_sums(monkeypatch, caplog):
     v = CharTokenizer().vocabulary
-    module = NextToken(small(v), v, adam)
-    state = (torch.ones(1, 4, 16), torch.ones(1, 4, 16))
-    module.on_load_checkpoint(
-        {"genoseq": {"ranks": [{"state": state, "train_metrics": module.train_metrics.metric_state}]}}
-    )  # Lightning reads it before it moves the module
-    module.to("meta")
-    module.on_fit_start()
-    assert [part.device.type for part in module._state["train"]] == ["meta", "meta"]
+    ranks = []
+    for rank in (0, 1):
+        metrics = TokenMetrics(1)
+        metrics.update(torch.full((1, 4), rank + 1.0), torch.ones(1, 4).bool(), torch.ones(1, 4).bool())
+        ranks.append({"state": (torch.full((1, 4, 16), float(rank)),) * 2, "train_metrics": metrics.metric_state})
+    checkpoint = {"genoseq": {"ranks": ranks}}
+    alone = NextToken(small(v), v, adam)
+    alone.on_load_checkpoint(checkpoint)
+    assert "2 process" in caplog.text
+    assert alone._state == {} and float(alone.train_metrics.nats.sum()) == 0
+    second = NextToken(small(v), v, adam)
+    monkeypatch.setattr(NextToken, "_world_size", 2)
+    monkeypatch.setattr(NextToken, "global_rank", 1)
+    second.on_load_checkpoint(checkpoint)  # Lightning reads it before it moves the module
+    assert float(second.train_metrics.nats.sum()) == 8
+    second.to("meta")
+    second.on_fit_start()
+    assert [part.device.type for part in (*second._state["train"], second.train_metrics.nats)] == ["meta"] * 3
+
+
+def test_scoring_outside_the_loops_uses_the_trainer_s_device_and_precision():
+    v = CharTokenizer().vocabulary
+    module, trainer = NextToken(small(v), v), trainer_for(precision="bf16-mixed")
+    trainer.strategy._root_device = torch.device("meta")
+    with on_device(module, trainer):
+        assert module.net.head.weight.device.type == "meta"
+        assert torch.is_autocast_enabled("cpu")
+    assert not torch.is_autocast_enabled("cpu")
 
 
 def test_the_scheduler_counts_optimizer_steps(fasta):

@@ -53,6 +53,7 @@ STOPS = [(case, 7) for case in CASES] + [
     *(("plain", step) for step in (9, 8, 12)),
     *(("accumulate", step) for step in (9, 12)),
     ("plateau", 8),
+    ("carried_state_dropout", 8),  # between two segments; 7 is within one
 ]
 
 
