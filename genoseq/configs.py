@@ -8,7 +8,6 @@ from typing import Any
 
 import yaml
 from omegaconf import DictConfig, OmegaConf
-from omegaconf.errors import OmegaConfBaseException
 
 from genoseq.errors import UserError
 
@@ -33,13 +32,14 @@ def check_same(folder: Path, config: DictConfig, remedy: str) -> None:
     file = folder / ".hydra" / "config.yaml"
     if not file.is_file():
         return
-    may_differ = [*_MAY_DIFFER, "ckpt"] if "optimizer" in config else _MAY_DIFFER
+    may_differ = (*_MAY_DIFFER, "ckpt") if "optimizer" in config else _MAY_DIFFER
     try:
-        had = _settings(OmegaConf.load(file), may_differ)
-    except (OSError, yaml.YAMLError, OmegaConfBaseException) as error:
+        had = flatten(yaml.safe_load(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         raise UserError(f"{file} cannot be read ({error}); give another {remedy}") from None
-    has = _settings(config, may_differ)
-    other = sorted(key for key in {*had, *has} if had.get(key, "nothing") != has.get(key, "nothing"))
+    has = flatten(resolved(config, leave_out=may_differ))
+    keys = sorted(key for key in {*had, *has} if not key.startswith(tuple(f"{name}." for name in may_differ)))
+    other = [key for key in keys if key not in may_differ and had.get(key, "nothing") != has.get(key, "nothing")]
     if other:
         listed = ", ".join(f"{key}={had.get(key, 'nothing')} (now {has.get(key, 'nothing')})" for key in other[:4])
         more = f" and {len(other) - 4} more" if len(other) > 4 else ""
@@ -49,24 +49,13 @@ def check_same(folder: Path, config: DictConfig, remedy: str) -> None:
         )
 
 
-def _settings(config: Any, may_differ: Iterable[str]) -> dict[str, Any]:
-    """Return a config as one level, interpolations resolved, without what may differ."""
-    config = OmegaConf.create(_escaped(OmegaConf.to_container(config)))
-    flat = flatten(OmegaConf.to_container(config, resolve=True))
+def resolved(config: DictConfig, leave_out: Iterable[str] = ()) -> dict[str, Any]:
+    """Return a config as plain containers, interpolations resolved, without the nodes that are left out."""
+    nodes = {str(key): config[key] for key in config if str(key) not in set(leave_out)}
     return {
-        key: value
-        for key, value in flat.items()
-        if not any(key == name or key.startswith(f"{name}.") for name in may_differ)
+        key: OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+        for key, node in nodes.items()
     }
-
-
-def _escaped(node: Any) -> Any:
-    """Return plain containers in which what asks for the run's Hydra config (its folder) stays as it is written."""
-    if isinstance(node, dict):
-        return {key: _escaped(value) for key, value in node.items()}
-    if isinstance(node, list):
-        return [_escaped(value) for value in node]
-    return node.replace("${hydra:", r"\${hydra:") if isinstance(node, str) else node
 
 
 def flatten(config: Any, prefix: str = "") -> dict[str, Any]:

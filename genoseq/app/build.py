@@ -132,7 +132,7 @@ def build_trainer(cfg: DictConfig, folder: Path, loggers: list[Logger]) -> Train
     if steps < 1:
         raise UserError(f"trainer.max_steps={steps} is not a number of optimizer steps: give 1 or more")
     interval = max(1, round(every * steps) if isinstance(every, float) and every <= 1 else int(every))
-    callbacks = list(instantiate(cfg.callbacks or {}).values())
+    callbacks = list(instantiate(cfg.get("callbacks") or {}).values())
     # Progress prints lines where there is no terminal
     options["enable_progress_bar"] |= any(isinstance(callback, Progress) for callback in callbacks)
     options["log_every_n_steps"] = min(options["log_every_n_steps"], steps)

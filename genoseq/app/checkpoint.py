@@ -32,7 +32,7 @@ def checkpoint_metadata(cfg: DictConfig, data: GenomeData) -> dict[str, Any]:
     """Return what goes into every checkpoint beside the weights: config, vocabulary, genome; plain containers only."""
     config: dict[str, Any] = {"seed": cfg.seed, "scheduler": None}
     for key in ("data", "model", "optimizer", "scheduler"):
-        config |= {key: OmegaConf.to_container(cfg[key], resolve=True)} if cfg[key] is not None else {}
+        config |= {key: OmegaConf.to_container(cfg[key], resolve=True)} if cfg.get(key) is not None else {}
     # a later command may run in another folder
     config |= {key: _absolute(config[key]) for key in ("data", "model")}
     config["data"]["genome"] = absolute_spec(data.spec)

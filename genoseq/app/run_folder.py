@@ -188,15 +188,18 @@ class RunFolder:
         check_same(self.path, self._config, "hydra.run.dir")
 
     def _write_config(self) -> None:
-        """Write the files that Hydra would, but only once it is known that the folder is the run's own."""
+        """Write the files that Hydra would, but only once it is known that the folder is the run's own.
+
+        Interpolations are resolved, so that whoever reads the config never has to resolve a stranger's.
+        """
         hydra = HydraConfig.get()
-        parts = {
-            "config": self._config,
-            "hydra": OmegaConf.create({"hydra": hydra}),
-            "overrides": hydra.overrides.task,
+        texts = {
+            "config": OmegaConf.to_yaml(self._config, resolve=True),
+            "hydra": OmegaConf.to_yaml(OmegaConf.create({"hydra": hydra})),
+            "overrides": OmegaConf.to_yaml(hydra.overrides.task),
         }
-        for name, part in parts.items():
-            write_atomic(self.path / ".hydra" / f"{name}.yaml", OmegaConf.to_yaml(part))
+        for name, text in texts.items():
+            write_atomic(self.path / ".hydra" / f"{name}.yaml", text)
 
 
 def _config_flags() -> list[str]:

@@ -12,7 +12,6 @@ from typing import Any
 
 import pandas as pd
 import yaml
-from omegaconf import OmegaConf
 
 from genoseq.errors import UserError
 from genoseq.overrides import key_of, parse, settings
@@ -134,8 +133,6 @@ def _load(path: Path, kind: type = dict) -> Any:
 
 def _scalar(value: object) -> Any:
     """Return a setting as a scalar: a list or a mapping as JSON, a float that is not finite as text."""
-    if OmegaConf.is_config(value):
-        value = OmegaConf.to_container(value)
     if isinstance(value, float) and not math.isfinite(value):
         return str(value)
     return value if value is None or isinstance(value, (bool, int, float, str)) else json.dumps(value, default=str)
@@ -162,22 +159,20 @@ class _Run:
         self._overrides, self.settings = _parse(map(str, texts))
 
     @cached_property
-    def _configs(self) -> list[tuple[Any, str]]:
+    def _configs(self) -> list[tuple[Any, list[str]]]:
         """Hydra's record of the groups' choices, and the composed config, each with where keys stand in it."""
-        files = {"hydra.yaml": "hydra.runtime.choices.", "config.yaml": ""}
-        return [(_load(self._folder / ".hydra" / name), prefix) for name, prefix in files.items()]
+        files: dict[str, list[str]] = {"hydra.yaml": ["hydra", "runtime", "choices"], "config.yaml": []}
+        return [(_load(self._folder / ".hydra" / name), path) for name, path in files.items()]
 
     def setting(self, key: str) -> Any:
         """Return the value of an override key, whether or not the run was given it."""
         if key in self.settings:
             return self.settings[key]
-        for config, prefix in self._configs:
-            try:
-                value = OmegaConf.select(OmegaConf.create(config), prefix + key, default=_UNKNOWN)
-            except Exception:  # malformed, or an interpolation that only the run can resolve
-                continue
-            if value is not _UNKNOWN:
-                return _scalar(value)
+        for node, path in self._configs:
+            for part in [*path, key] if path else key.split("."):
+                node = node.get(part, _UNKNOWN) if isinstance(node, dict) else _UNKNOWN
+            if node is not _UNKNOWN:
+                return _scalar(node)
         return _UNKNOWN
 
     def row(self) -> dict[str, Any]:

@@ -33,18 +33,18 @@ class AtomicCheckpointIO(TorchCheckpointIO):
         part.replace(path)
 
 
+def _checkpoints(trainer: Trainer) -> Path:
+    return Path(trainer.default_root_dir) / "checkpoints"
+
+
 class Checkpoints(ModelCheckpoint):
     """Write ``best.ckpt`` (validation bits per base) and ``last.ckpt`` after every validation, so after the last step.
 
-    Parameters
-    ----------
-    dirpath : str
-        Folder of both. A resumed run expects ``best.ckpt`` of the run so far in it.
+    Both go to ``checkpoints/`` in the run's folder, where a resumed run expects the ``best.ckpt`` of the run so far.
     """
 
-    def __init__(self, dirpath: str) -> None:
+    def __init__(self) -> None:
         super().__init__(
-            dirpath=dirpath,
             filename="best",
             monitor="val/bits_per_base",
             mode="min",
@@ -54,6 +54,11 @@ class Checkpoints(ModelCheckpoint):
             auto_insert_metric_name=False,
             enable_version_counter=False,
         )
+
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        """Set the folder."""
+        self.dirpath = str(_checkpoints(trainer))
+        super().setup(trainer, pl_module, stage)
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Restore the best score so far, whose checkpoint is in this folder."""
@@ -82,7 +87,7 @@ class Checkpoints(ModelCheckpoint):
         for logger in trainer.loggers:
             logger.save()
         super().on_validation_end(trainer, pl_module)
-        trainer.save_checkpoint(Path(str(self.dirpath)) / "last.ckpt")
+        trainer.save_checkpoint(_checkpoints(trainer) / "last.ckpt")
 
 
 def is_logging_step(trainer: Trainer, step: int) -> bool:
@@ -162,21 +167,15 @@ class GracefulStop(Checkpoint):
     A signal that the process ignores (SIGINT in a shell's background) stays ignored. As a `Checkpoint` it is called
     after all other kinds of callbacks, wherever it is listed: what they do at a step's end belongs in the checkpoint.
 
-    Parameters
-    ----------
-    dirpath : str
-        Folder of ``last.ckpt``.
-
     Attributes
     ----------
     signal : int or None
         The signal that stopped the run.
     """
 
-    def __init__(self, dirpath: str) -> None:
+    def __init__(self) -> None:
         self.signal: int | None = None
         self._received = 0.0  # time.monotonic()
-        self._last = Path(dirpath) / "last.ckpt"
         self._handlers: dict[int, Any] = {}
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -211,7 +210,7 @@ class GracefulStop(Checkpoint):
                 # an extra validation would make a resumed run differ from one never stopped; a due one takes place
                 trainer.limit_val_batches = 0
             trainer.should_stop = True
-            trainer.save_checkpoint(self._last)
+            trainer.save_checkpoint(_checkpoints(trainer) / "last.ckpt")
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         """Restore the handlers; a signal during the last step stopped nothing."""

@@ -29,7 +29,9 @@ class TokenMetrics(Metric):
     def __init__(self, new_bases: int, groups: int = 1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         self.new_bases, self.groups = new_bases, groups
-        for name, dtype in {"nats": torch.float64, "correct": torch.int64, "count": torch.int64}.items():
+        # Apple's GPUs have no float64
+        wide = torch.float32 if torch.backends.mps.is_available() else torch.float64
+        for name, dtype in {"nats": wide, "correct": torch.int64, "count": torch.int64}.items():
             self.add_state(name, torch.zeros(groups, dtype=dtype), dist_reduce_fx="sum")
 
     def update(self, nats: Tensor, correct: Tensor, scored: Tensor, group: Tensor | None = None) -> None:
@@ -44,7 +46,7 @@ class TokenMetrics(Metric):
         group : Tensor, optional
             Group of each row, int64 (B,).
         """
-        rows = nats.sum(1, dtype=torch.float64), correct.sum(1), scored.sum(1)
+        rows = nats.sum(1, dtype=self.nats.dtype), correct.sum(1), scored.sum(1)
         for total, row in zip((self.nats, self.correct, self.count), rows, strict=True):
             if group is None or self.groups == 1:
                 total[0] += row.sum()

@@ -56,7 +56,7 @@ def test_a_checkpoint_that_fails_half_way_leaves_the_one_before(tmp_path):
 
 
 def test_lightning_calls_the_graceful_stop_after_other_callbacks_wherever_it_is_listed(tmp_path):
-    listed = [GracefulStop(str(tmp_path)), StepMetrics(), Checkpoints(str(tmp_path)), EMA()]
+    listed = [GracefulStop(), StepMetrics(), Checkpoints(), EMA()]
     trainer = Trainer(accelerator="cpu", logger=False, callbacks=listed, enable_progress_bar=False)
     kinds = [type(callback) for callback in trainer.callbacks]
     assert kinds.index(GracefulStop) > max(kinds.index(StepMetrics), kinds.index(EMA))
@@ -66,7 +66,7 @@ def test_the_second_signal_kills(tmp_path, monkeypatch):
     killed = []
     monkeypatch.setattr(os, "kill", lambda pid, number: killed.append((pid, number, signal.getsignal(number))))
     before = signal.getsignal(signal.SIGINT)
-    stop = GracefulStop(str(tmp_path))
+    stop = GracefulStop()
     try:
         stop._receive(signal.SIGINT, None)
         stop._receive(signal.SIGTERM, None)  # the same request, passed on twice
@@ -90,7 +90,7 @@ def test_the_handlers_are_restored_when_a_run_fails(fit, tmp_path):
     before = signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background process ignores it
     try:
         expected = [signal.getsignal(number) for number in SIGNALS]
-        fails, stop = Fails(), GracefulStop(str(tmp_path))
+        fails, stop = Fails(), GracefulStop()
         with pytest.raises(ArithmeticError):
             fit(fails, stop, enable_checkpointing=True)
         assert fails.handlers == [stop._receive] * 2
