@@ -86,7 +86,7 @@ def build_module(cfg: DictConfig, data: GenomeData) -> NextToken:
         net,
         data.vocabulary,
         optimizer=instantiate(cfg.optimizer),
-        scheduler=instantiate(cfg.scheduler),
+        scheduler=instantiate(cfg.get("scheduler")),
         seed=cfg.seed,
         has_unknown=bool(data.genome.unknown),
         groups=len(data.genome.records),
