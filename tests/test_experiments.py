@@ -229,8 +229,8 @@ def test_the_loss_curves_agree_with_the_results() -> None:
     for run in results.to_dict("records"):
         mine = losses[(losses["model"] == run["model"]) & (losses["split"] == run["split"])]
         train, val = (mine[mine["part"] == part] for part in ("training", "validation"))
-        assert train["loss"].iloc[-1] == pytest.approx(run["train/last_loss"], abs=1e-3)
-        assert val["loss"].min() == pytest.approx(run["val/bits_per_base"] * math.log(2), abs=5e-3)
+        assert train["loss"].iloc[-1] == pytest.approx(run["train/last_loss"])
+        assert val["loss"].min() == pytest.approx(run["val/bits_per_base"] * math.log(2), rel=1e-6)
     for stated in pd.read_csv(folder / "report.csv").to_dict("records"):
         curve = pd.read_csv(folder / "curves" / f"model{stated['model']:.0f}.csv")
         assert curve["loss"].iloc[-1] == stated["loss"] and curve["step"].iloc[-1] < stated["steps"]
