@@ -67,7 +67,7 @@ class Checkpoints(ModelCheckpoint):
         if score is None:
             return
         if not Path(best).exists():
-            log.warning("There is no %s: the best checkpoint is chosen among those from here on.", best)
+            log.warning("There is no %s: the best checkpoint is chosen among the ones from here on.", best)
             return
         paths = {"best_model_path": best, "kth_best_model_path": best, "best_k_models": {best: score}}
         super().load_state_dict(state_dict | paths | {"dirpath": self.dirpath})
@@ -153,10 +153,10 @@ class StepMetrics(Callback):
 
 
 class EMA(EMAWeightAveraging):
-    """Lightning's exponential moving average of the weights, which is also what a test of a checkpoint loads."""
+    """Lightning's exponential moving average of the weights; a test after training measures the average too."""
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
-        """Resume the average and the weights under training; a test keeps the average, already loaded."""
+        """Resume the average and the weights under training; for a test, the average is loaded already."""
         if trainer.state.fn == "fit":
             super().on_load_checkpoint(trainer, pl_module, checkpoint)
 

@@ -15,6 +15,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.tensorboard import SummaryWriter
 
+from genoseq.configs import flatten
 from genoseq.data.datamodule import GenomeData
 from genoseq.evaluation.positions import window_metrics
 from genoseq.files import read_metrics, write_csv
@@ -24,7 +25,7 @@ from genoseq.training.module import NextToken, on_device
 log = logging.getLogger(__name__)
 
 SAVE_EVERY = 10.0  # seconds at least from one save of metrics.csv in mid-training to the next
-HPARAM_GROUPS = ("data", "model", "optimizer", "scheduler", "trainer", "seed")
+HPARAMS = ("data.", "model.", "optimizer.", "scheduler.", "trainer.", "seed")
 HPARAM_METRICS = ("val/bits_per_base", "test/bits_per_base", "test/accuracy")
 
 
@@ -96,17 +97,6 @@ class MetricsTable(Logger):
         self.save()
 
 
-def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
-    """Return a nested config as one level, ``{"data.seq_len": 256, …}``; lists as text, no constructors, no nulls."""
-    if not isinstance(config, dict):
-        return {prefix: config if isinstance(config, (int, float, str, bool)) else str(config)}
-    flat: dict[str, Any] = {}
-    for key, value in config.items():
-        if key not in ("_target_", "_partial_") and value is not None:
-            flat |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
-    return flat
-
-
 def _tensorboards(trainer: Trainer) -> list[TensorBoardLogger]:
     return [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
 
@@ -116,18 +106,21 @@ def log_config(trainer: Trainer, config: dict[str, Any], text: str, overrides: M
 
     Parameters
     ----------
-    trainer : Trainer
     config : dict
+        As composed, as plain containers.
     text : str
         The config as YAML.
     overrides : mapping, optional
-        Values by override key of a sweep's job. The tab then shows only these: it has a column for each setting, and
-        fifty that are the same in every run hide the few that differ.
+        Overrides of a sweep's job, by key. The tab then shows only these: it has a column for each setting, and fifty
+        that are the same in every run hide the few that differ.
     """
-    settings = flatten({group: config[group] for group in HPARAM_GROUPS})
-    settings = {name: value for name, value in settings.items() if not name.startswith("data.eval_")}
+    settings = {
+        key: value if isinstance(value, (int, float, str)) else str(value)
+        for key, value in flatten(config).items()
+        if key.startswith(HPARAMS) and not key.startswith("data.eval_") and not key.endswith("_") and value is not None
+    }
     if overrides:
-        settings = {name: settings.get(name, value) for name, value in overrides.items()}
+        settings = {key: settings.get(key, value) for key, value in overrides.items()}
     for board in _tensorboards(trainer):
         board.log_hyperparams(settings, {f"hp/{name}": math.nan for name in HPARAM_METRICS})
         board.experiment.add_text("config", "\n".join("    " + line for line in text.splitlines()))
@@ -140,11 +133,10 @@ def log_baselines(
 
     Parameters
     ----------
-    trainer : Trainer
     baselines : dict
-        From a baseline's name to its value for each tag.
+        By name, its value for each tag.
     first, last : int
-        Optimizer steps between which they are drawn.
+        Optimizer steps from and to which they are drawn.
     sweep_dir : Path, optional
         A sweep's folder: baselines that its runs share are drawn there, once.
     """
@@ -153,7 +145,7 @@ def log_baselines(
             folder = Path(board.log_dir) / name
             if sweep_dir is not None:
                 stage, value = next((tag.partition("/")[0], v) for tag, v in values.items() if "bits" in tag)
-                folder = sweep_dir / "lines" / f"{name}, {'test' if stage == 'test' else 'validation'} {value:.3f}"
+                folder = sweep_dir / "baselines" / f"{name}, {'test' if stage == 'test' else 'validation'} {value:.3f}"
                 try:
                     folder.mkdir(parents=True)
                 except FileExistsError:
@@ -171,9 +163,6 @@ def log_result(
 
     Parameters
     ----------
-    trainer : Trainer
-    module : NextToken
-    data : GenomeData
     result : dict
         As in ``result.json``.
     baseline : float or None

@@ -81,14 +81,19 @@ class Losses(Callback):
         self.weights.append(torch.cat([p.detach().flatten().clone() for p in pl_module.net.parameters()]))
 
 
+def fit(net, data, optimizer=sgd, seed=0, **kwargs) -> Losses:
+    """Train a network and return what its steps left."""
+    kept = Losses()
+    trainer_for(callbacks=[kept], **kwargs).fit(NextToken(net, data.vocabulary, optimizer, seed=seed), data)
+    return kept
+
+
 @pytest.mark.parametrize("tokenizer", [CharTokenizer(), KmerTokenizer(2), KmerTokenizer(3, 3)])
 def test_a_new_network_knows_nothing(fasta, tokenizer):
-    kept = Losses()
     net = small(tokenizer.vocabulary)
     nn.init.normal_(net.head.weight, std=1e-3)
     nn.init.zeros_(net.head.bias)
-    module = NextToken(net, tokenizer.vocabulary, sgd)
-    trainer_for(max_steps=1, callbacks=[kept]).fit(module, data_for(fasta, tokenizer))
+    kept = fit(net, data_for(fasta, tokenizer), max_steps=1)
     assert kept.loss[0] == pytest.approx(math.log(tokenizer.vocabulary.num_classes), abs=0.01)
 
 
@@ -98,16 +103,13 @@ def test_the_unknown_token_takes_no_part_in_the_softmax(fasta):
     nn.init.zeros_(net.head.weight)
     nn.init.zeros_(net.head.bias)
     net.head.bias.data[v.unknown] = 50.0  # were it predicted, everything else would be next to impossible
-    kept = Losses()
-    trainer_for(max_steps=1, callbacks=[kept]).fit(NextToken(net, v, sgd), data_for(fasta))
+    kept = fit(net, data_for(fasta), max_steps=1)
     assert kept.loss[0] == pytest.approx(math.log(4), abs=1e-5)
 
 
 def test_training_learns_a_repeat(write):
-    kept = Losses()
-    v = CharTokenizer().vocabulary
     data = data_for(write({"r": "ACGGT" * 400}), reverse_complement=False)
-    trainer_for(max_steps=60, callbacks=[kept]).fit(NextToken(small(v), v, partial(torch.optim.Adam, lr=0.03)), data)
+    kept = fit(small(data.vocabulary), data, partial(torch.optim.Adam, lr=0.03), max_steps=60)
     assert kept.loss[0] > 1.2
     assert kept.loss[-1] < 0.5
 
@@ -250,17 +252,15 @@ def test_metrics_by_record(fasta):
 
 
 def test_dropout_is_a_function_of_the_step(fasta):
+    v, drawn = CharTokenizer().vocabulary, set()
+
     def weights(seed: int, disturb: int) -> torch.Tensor:
-        v = CharTokenizer().vocabulary
-        kept = Losses()
-        module = NextToken(small(v, num_layers=2, dropout=0.5), v, sgd, seed=seed)
+        net = small(v, num_layers=2, dropout=0.5)
         torch.manual_seed(disturb)
-        trainer_for(callbacks=[kept]).fit(module, data_for(fasta))
-        return kept.weights[-1]
+        return fit(net, data_for(fasta), seed=seed).weights[-1]
 
     assert torch.equal(weights(0, 1), weights(0, 2))
     assert not torch.equal(weights(0, 1), weights(1, 1))
-    v, drawn = CharTokenizer().vocabulary, set()
     for step in (0, 1, 2, 1):
         NextToken(small(v), v).on_train_batch_start(Batch(torch.tensor([0]), 1, step=step), 0)
         drawn.add(float(torch.rand(())))
@@ -269,11 +269,8 @@ def test_dropout_is_a_function_of_the_step(fasta):
 
 def test_validation_does_not_disturb_training(fasta):
     def weights(**kwargs) -> torch.Tensor:
-        v = CharTokenizer().vocabulary
-        kept = Losses()
-        module = NextToken(small(v, num_layers=2, dropout=0.5), v, adam)
-        trainer_for(max_steps=6, callbacks=[kept], **kwargs).fit(module, data_for(fasta, carry_tokens=36))
-        return kept.weights[-1]
+        net = small(CharTokenizer().vocabulary, num_layers=2, dropout=0.5)
+        return fit(net, data_for(fasta, carry_tokens=36), adam, max_steps=6, **kwargs).weights[-1]
 
     assert torch.equal(weights(), weights(limit_val_batches=None, val_check_interval=1, check_val_every_n_epoch=None))
 
@@ -333,12 +330,8 @@ def test_the_scheduler_counts_optimizer_steps(fasta):
 
 def test_accumulated_batches_are_one_larger_batch(fasta):
     def weights(accumulate: int, batch_size: int) -> torch.Tensor:
-        v = CharTokenizer().vocabulary
-        kept = Losses()
         data = data_for(fasta, batch_size=batch_size)
-        trainer = trainer_for(max_steps=3, accumulate_grad_batches=accumulate, callbacks=[kept])
-        trainer.fit(NextToken(small(v), v, sgd), data)
-        return kept.weights[-1]
+        return fit(small(data.vocabulary), data, max_steps=3, accumulate_grad_batches=accumulate).weights[-1]
 
     # up to rounding, and the few unknown letters, which a smaller batch weighs a little differently
     assert torch.allclose(weights(2, 4), weights(1, 8), atol=1e-3)
