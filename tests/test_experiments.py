@@ -22,8 +22,8 @@ from omegaconf import DictConfig
 
 from experiments import common
 from genoseq.app import resolvers
+from genoseq.app.cli import conf_dir
 from genoseq.errors import UserError
-from genoseq.paths import conf_dir
 
 ROOT = Path(__file__).parent.parent
 STUDIES = sorted(path.parent.name for path in (ROOT / "experiments").glob("*/README.md"))

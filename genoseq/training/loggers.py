@@ -25,7 +25,7 @@ from genoseq.training.module import NextToken, on_device
 log = logging.getLogger(__name__)
 
 SAVE_EVERY = 10.0  # seconds at least from one save of metrics.csv in mid-training to the next
-HPARAMS = ("data.", "model.", "optimizer.", "scheduler.", "trainer.", "seed")
+HPARAMS = ("data.", "model.", "optimizer.", "scheduler.", "trainer.", "seed", "tags")
 HPARAM_METRICS = ("val/bits_per_base", "test/bits_per_base", "test/accuracy")
 
 
@@ -102,7 +102,7 @@ def _tensorboards(trainer: Trainer) -> list[TensorBoardLogger]:
 
 
 def log_config(trainer: Trainer, config: dict[str, Any], text: str, overrides: Mapping[str, str] | None = None) -> None:
-    """Write the config to TensorBoard as text and register the run with the HParams tab, before the first curve.
+    """Give every logger the settings, and TensorBoard the whole config as text, before the first curve.
 
     Parameters
     ----------
@@ -111,7 +111,7 @@ def log_config(trainer: Trainer, config: dict[str, Any], text: str, overrides: M
     text : str
         The config as YAML.
     overrides : mapping, optional
-        Overrides of a sweep's job, by key. The tab then shows only these: it has a column for each setting, and fifty
+        Overrides of a sweep's job, by key. The HParams tab then shows only these: it has a column a setting, and fifty
         that are the same in every run hide the few that differ.
     """
     settings = {
@@ -119,11 +119,13 @@ def log_config(trainer: Trainer, config: dict[str, Any], text: str, overrides: M
         for key, value in flatten(config).items()
         if key.startswith(HPARAMS) and not key.startswith("data.eval_") and not key.endswith("_") and value is not None
     }
-    if overrides:
-        settings = {key: settings.get(key, value) for key, value in overrides.items()}
-    for board in _tensorboards(trainer):
-        board.log_hyperparams(settings, {f"hp/{name}": math.nan for name in HPARAM_METRICS})
-        board.experiment.add_text("config", "\n".join("    " + line for line in text.splitlines()))
+    for logger in trainer.loggers:
+        if not isinstance(logger, TensorBoardLogger):
+            logger.log_hyperparams(settings)
+            continue
+        shown = {key: settings.get(key, value) for key, value in overrides.items()} if overrides else settings
+        logger.log_hyperparams(shown, {f"hp/{name}": math.nan for name in HPARAM_METRICS})
+        logger.experiment.add_text("config", "\n".join("    " + line for line in text.splitlines()))
 
 
 def log_baselines(

@@ -23,8 +23,8 @@ from hydra.types import HydraContext, RunMode
 from omegaconf import OmegaConf
 
 from genoseq.app import resolvers
+from genoseq.app.cli import conf_dir
 from genoseq.overrides import settings
-from genoseq.paths import conf_dir
 from hydra_plugins.genoseq.sweepers import OptunaSweeper
 
 optuna = pytest.importorskip("optuna", reason="searches with Optuna are an extra")
