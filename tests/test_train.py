@@ -1,10 +1,7 @@
 """What a training run leaves behind, and what it must not depend on."""
 
-import json
 import math
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import matplotlib.image
 import pytest
@@ -17,6 +14,7 @@ from genoseq.files import read_metrics
 
 FILES = Path(__file__).parent / "data" / "files"
 GENOME = FILES / "hpylori_start.txt"
+PLASMIDS = FILES / "klebsiella_plasmids.fa.gz"
 STEPS = 20
 SMALL = (
     "model.embed_dim=8",
@@ -159,20 +157,19 @@ def test_tensorboard_has_the_curves(ran):
     assert f"max_steps: {STEPS}" in text
 
 
-def test_tensorboard_draws_the_lines_to_beat_on_the_tags_of_the_curves(ran):
+def test_tensorboard_draws_the_baselines_on_the_tags_of_the_curves(ran):
     curves, result = events(ran.folder / "tb").Tags()["scalars"], ran.json()
-    for line in ("baseline", "imm", "chance"):
-        board = events(ran.folder / "tb" / line)
-        tags = board.Tags()["scalars"]
-        assert set(tags) == {f"{s}/{name}" for s in ("train", "val", "test") for name in ("accuracy", "bits_per_base")}
-        assert set(tags) <= set(curves)
+    for baseline in ("baseline", "imm", "chance"):
+        board = events(ran.folder / "tb" / baseline)
+        tags = {f"{stage}/{name}" for stage in ("train", "val", "test") for name in ("accuracy", "bits_per_base")}
+        assert set(board.Tags()["scalars"]) == tags <= set(curves)
         for tag in tags:
             points = board.Scalars(tag)
-            assert [points[0].step, points[-1].step] == [0, STEPS]
-            assert len({point.value for point in points}) == 1  # level
+            assert [points[0].step, points[-1].step] == [0, STEPS] and len({point.value for point in points}) == 1
         for name in ("accuracy", "bits_per_base"):
-            assert board.Scalars(f"test/{name}")[0].value == pytest.approx(result[f"{line}/{name}"], rel=1e-6)
-            assert board.Scalars(f"val/{name}")[0].value != board.Scalars(f"test/{name}")[0].value or line == "chance"
+            test, val = (board.Scalars(f"{stage}/{name}")[0].value for stage in ("test", "val"))
+            assert test == pytest.approx(result[f"{baseline}/{name}"], rel=1e-6)
+            assert val != test or baseline == "chance"
 
 
 def test_tensorboard_has_the_hparams_tab(ran):
@@ -277,37 +274,44 @@ def test_precision_auto_is_what_the_hardware_has(accelerator, bf16, want, monkey
     assert build.precision("64-true", accelerator) == "64-true"
 
 
-def test_result_json_says_which_precision_auto_was(train, tmp_path, monkeypatch):
-    monkeypatch.setattr(torch.ops.mkldnn, "_is_mkldnn_bf16_supported", lambda: False)
-    few = ("trainer.max_steps=2", "logger=none", "baseline=false", "trainer.precision=auto")
-    assert train(tmp_path / "a", *few).json()["precision"] == "32-true"
+KINDS: dict[str, tuple[str, dict[str, object]]] = {
+    "two genomes": (f"data.genome=[{GENOME},{PLASMIDS}]", {"genome/bases": 6000 + 8412}),
+    "a record held out": (f"data.genome={PLASMIDS} data/split=records data.split.test=[CP003227.1]", {}),
+    "side by side": ("data=kmer data.k=4 data.stride=4", {"tokens/new_bases": 4}),
+    "overlapping": ("data=kmer data.k=6", {"tokens/new_bases": 1}),
+    "half overlapping": ("data=kmer data.k=3 data.stride=2", {"tokens/new_bases": 2}),
+    "with gaps": ("data=kmer data.k=2 data.stride=5", {"tokens/new_bases": 2}),
+    "random windows": ("data/split=random_windows", {"split/leaks": True}),
+}
 
 
-def test_plain_letters_and_records_and_kmers(train, tmp_path):
-    few = ("trainer.max_steps=3", "~logger", "baseline=false", "data.seq_len=16")
-    for name, genome, extra in (
-        ("records", FILES / "klebsiella_plasmids.fa.gz", ("data/split=records", "data.split.test=[CP003228.1]")),
-        ("kmer", GENOME, ("data=kmer", "data.k=3", "data.stride=3")),
-        ("leaks", GENOME, ("data/split=random_windows",)),
-    ):
-        ran = train(tmp_path / name, *few, *extra, genome=genome)
-        assert ran.code == 0
-        result = json.loads((ran.folder / "result.json").read_text())
-        assert math.isfinite(result["test/bits_per_base"])
-        assert (result["leakage/positions"] > 0.9) == (name == "leaks") == ("measures memory" in ran.out)
+@pytest.mark.parametrize("kind", KINDS)
+def test_input_of_every_kind(kind, run_verb, tiny, tmp_path):
+    overrides, expected = KINDS[kind]
+    ran = run_verb("train", tmp_path / "run", *tiny, f"data.genome={GENOME}", *overrides.split())
+    assert ran.code == 0, ran.err
+    result = ran.json()
+    assert {key: result[key] for key in expected} == expected
+    new_bases = result["tokens/new_bases"]
+    assert result["test/bits_per_base"] == pytest.approx(result["test/loss"] / math.log(2) / new_bases, rel=1e-6)
+    # hardly trained: about 2 bits for each base that a token covers
+    assert 1.5 < result["test/bits_per_base"] * new_bases / result["tokens/k"] < 2.6
+    leaks = kind == "random windows"
+    assert (result["leakage/positions"] > 0.99) == leaks == ("measures memory" in " ".join(ran.out.split()))
+    held = {
+        line.split("\t")[0] for line in (ran.folder / "split.bed").read_text().splitlines() if line.endswith("test")
+    }
+    assert held == {"CP003227.1"} or kind != "a record held out"
 
 
-@pytest.mark.slow
-def test_a_run_killed_before_its_test_goes_on_to_it(
-    run_verb: Callable[..., Any], tiny: tuple[str, ...], tmp_path: Path
-) -> None:
-    words = [*tiny, f"data.genome={FILES / 'hpylori_softmasked.fa'}"]
-    first = run_verb("train", tmp_path / "run", *words)
-    figures = {k: v for k, v in first.json().items() if k.startswith(("test/", "val/"))}
+def test_a_run_killed_before_its_test_resumes_at_it(run_verb, tiny, tmp_path):
+    overrides = [*tiny, f"data.genome={FILES / 'hpylori_softmasked.fa'}"]
+    first = run_verb("train", tmp_path / "run", *overrides)
+    metrics = {k: v for k, v in first.json().items() if k.startswith(("test/", "val/"))}
     (tmp_path / "run" / "result.json").unlink()
-    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
-    again = run_verb("train", tmp_path / "run", *words)
+    again = run_verb("train", tmp_path / "run", *overrides)
     assert again.code == 0, again.err
-    assert {k: v for k, v in again.json().items() if k.startswith(("test/", "val/"))} == figures
-    elsewhere = run_verb("train", tmp_path / "other", *words, f"ckpt={last}")
+    assert {k: v for k, v in again.json().items() if k.startswith(("test/", "val/"))} == metrics
+    last = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    elsewhere = run_verb("train", tmp_path / "other", *overrides, f"ckpt={last}")
     assert elsewhere.code == 2 and "raise trainer.max_steps=4" in elsewhere.err
