@@ -6,7 +6,7 @@ ARGS ?=
 DONE := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install train evaluate sweep report-full test test-fast lint format tensorboard bench wheel check clean
+.PHONY: help install train evaluate sweep report-full test test-fast test-slurm lint format tensorboard bench wheel check clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {sub("%", "NAME", $$1); printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,9 @@ test: $(DONE) ## every test
 
 test-fast: $(DONE) ## the tests that take no training run
 	$(BIN)/python -m pytest -m "not slow" $(ARGS)
+
+test-slurm: $(DONE) ## sweeps on a SLURM of one node that this starts and ends (root; apt-get install slurm-wlm munge)
+	GENOSEQ_TEST_SLURM=1 $(BIN)/python -m pytest tests/sweeps/test_real_slurm.py $(ARGS)
 
 lint: $(DONE) ## style, formatting and types
 	$(BIN)/ruff check .
