@@ -70,6 +70,6 @@ def quiet_libraries() -> None:
         ".*exists and is not empty.*",  # RunFolder has made it
         ".*`training_step` returned `None`.*",  # a batch without a target
         ".*srun. command is available.*",  # our launcher starts the ranks
-        ".*sync_dist=True.*",  # the figures are summed over ranks before they are logged
+        ".*sync_dist=True.*",  # metrics are summed over ranks before they are logged
     ):
         warnings.filterwarnings("ignore", message=text)

@@ -1,1 +1,1 @@
-"""What a run leaves behind: results, tables, figures."""
+"""What a run leaves behind: results, tables, pictures."""
