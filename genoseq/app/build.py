@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import atexit
 import logging
 import os
 import re
@@ -109,6 +110,7 @@ def precision(wanted: str, accelerator: str) -> str:
 def trainer_options(cfg: Any) -> dict[str, Any]:
     """Return a config's ``trainer`` node, ``_target_`` included, with its precision chosen and our defaults."""
     quiet_libraries()
+    atexit.register(_leave_process_group)
     options = plain(cfg)
     options["precision"] = precision(str(options.get("precision", "auto")), str(options.get("accelerator", "auto")))
     return {
@@ -117,6 +119,12 @@ def trainer_options(cfg: Any) -> dict[str, Any]:
         "enable_progress_bar": Console().is_terminal,
         **options,
     }
+
+
+def _leave_process_group() -> None:
+    """Leave the ranks' group: a process that ends in one of gloo's may abort; Lightning leaves only NCCL's by itself."""
+    if torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def instantiate_trainer(options: dict[str, Any], **ours: Any) -> Trainer:
