@@ -122,7 +122,7 @@ def trainer_options(cfg: Any) -> dict[str, Any]:
 
 
 def _leave_process_group() -> None:
-    """Leave the ranks' group: a process that ends in one of gloo's may abort; Lightning leaves only NCCL's by itself."""
+    """Leave the ranks' group: a process that ends in one of gloo's may abort. Lightning leaves only NCCL's itself."""
     if torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
