@@ -36,7 +36,7 @@ def _make_genome(records: str | dict[str, str], name: str = "small") -> Genome:
     codes = torch.tensor([BASES.find(letter) + 1 for letter in letters], dtype=torch.uint8)
     made, at = [], 0
     for record, text in parts.items():
-        made.append(Record(record, at, len(text), record))
+        made.append(Record(record, at, len(text)))
         at += len(text)
     return Genome(name, codes, tuple(made), "0" * 64, {}, (Path(f"{name}.fa"),))
 

@@ -6,21 +6,19 @@ import logging
 from collections.abc import Callable, Sequence
 
 import numpy as np
-import torch
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from genoseq.data.genome import Genome
 from genoseq.data.intervals import usable
 from genoseq.data.sources import load_genome
-from genoseq.data.split import Parts, Split
+from genoseq.data.split import Parts, Split, check_count
 from genoseq.data.tokenizer import Tokenizer
 from genoseq.data.windows import (
     Batch,
     Gather,
     StepsFrom,
     StreamChunks,
-    Streams,
     WindowSampler,
     fit_windows_per_segment,
     interval_streams,
@@ -37,17 +35,13 @@ class GenomeData(LightningDataModule):
     Parameters
     ----------
     genome : str or sequence of str
-        A path (FASTA or plain letters, compressed or not), a list or glob of paths, a name, or an accession.
+        As `load_genome` takes it.
     tokenizer : callable
-        Called with `k` and `stride`, returns a `Tokenizer`: its class, or that with other arguments bound.
-    split : Split
+        Called with `k` and `stride` (bases a token, bases from one to the next), returns a `Tokenizer`.
     seq_len : int
         Inputs a window, in tokens.
     batch_size : int
         Windows a step on each device.
-    seed : int
-    k, stride : int
-        Bases a token, and bases from one token to the next.
     reverse_complement : bool
         Train on both strands.
     carry_tokens : int
@@ -90,10 +84,10 @@ class GenomeData(LightningDataModule):
         super().__init__()
         sizes = {"seq_len": seq_len, "batch_size": batch_size, "eval_rows": eval_rows, "eval_chunk": eval_chunk}
         sizes |= {"eval_windows": eval_windows} | ({} if bases is None else {"bases": bases})
-        for least, values in ((1, sizes), (0, {"eval_warmup": eval_warmup, "carry_tokens": carry_tokens})):
-            for name, value in values.items():
-                if not isinstance(value, int) or value < least:
-                    raise UserError(f"data.{name} must be a whole number of at least {least}, got {value}")
+        for name, size in sizes.items():
+            check_count(name, size)
+        check_count("eval_warmup", eval_warmup, least=0)
+        check_count("carry_tokens", carry_tokens, least=0)
         if not isinstance(seed, int):
             raise UserError(f"seed must be a whole number, got {seed}")
         self.spec = genome if isinstance(genome, str) else list(genome)
@@ -107,7 +101,7 @@ class GenomeData(LightningDataModule):
         self.span = self.vocabulary.span(seq_len)
         self._genome: Genome | None = None
         self._parts: Parts | None = None
-        self._gather: dict[torch.device, Gather] = {}
+        self._gather: Gather | None = None
 
     @property
     def genome(self) -> Genome:
@@ -143,7 +137,7 @@ class GenomeData(LightningDataModule):
             raise UserError(f"genome '{self.genome.name}' ({self.genome.source}) has no interval of {shortest:,} bases")
         if lost := int(lengths[~fits].sum()):
             log.warning("%s bases lie in pieces too short to score (under %s bases) and are left out.", lost, shortest)
-        self._parts = Parts(train=whole[:0], val=whole[:0], test=whole[fits], dropped={"test": lost})
+        self._parts = Parts(train=whole[:0], val=whole[:0], test=whole[fits])
 
     def prepare_data(self) -> None:
         """Read (and, once, fetch) the genome."""
@@ -152,10 +146,9 @@ class GenomeData(LightningDataModule):
     def setup(self, stage: str) -> None:
         """Read, split and tokenize, once."""
         _ = self.parts
-        if not self._gather:
+        if self._gather is None:
             tokens = self.tokenizer.encode(self.genome.codes)
-            gather = Gather(tokens, self.tokenizer.reverse_complement(), self.vocabulary.stride)
-            self._gather[torch.device("cpu")] = gather
+            self._gather = Gather(tokens, self.tokenizer.reverse_complement(), self.vocabulary.stride)
 
     @property
     def _rank(self) -> tuple[int, int]:
@@ -188,33 +181,28 @@ class GenomeData(LightningDataModule):
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Return the validation part as streams or windows."""
-        return self.stream_loader("val")
+        return self._eval_dataloader("val")
 
     def test_dataloader(self) -> DataLoader[Batch]:
         """Return the test part as streams or windows."""
-        return self.stream_loader("test")
+        return self._eval_dataloader("test")
 
-    def streams(self, stage: str) -> Streams:
-        """Return what is scored of `stage`: its intervals with the state carried, or windows from the zero state."""
+    def _eval_dataloader(self, stage: str) -> DataLoader[Batch]:
         v = self.vocabulary
         if self.carry_state and not self.parts.splits_windows:
             rows = self.eval_rows * self._rank[1]
-            return interval_streams(self.parts.of(stage), v.k, v.stride, rows, self.eval_warmup)
-        return window_streams(self.parts, stage, self.span, self.seq_len, self.eval_windows, self.seed)
-
-    def stream_loader(self, stage: str) -> DataLoader[Batch]:
-        """Return the loader of the streams of `stage` for this rank."""
-        streams = self.streams(stage)
+            streams = interval_streams(self.parts.of(stage), v.k, v.stride, rows, self.eval_warmup)
+        else:
+            streams = window_streams(self.parts, stage, self.span, self.seq_len, self.eval_windows, self.seed)
         edges = np.array([record.start for record in self.genome.records])
         groups = np.searchsorted(edges, streams.start, side="right") - 1
-        stride = self.vocabulary.stride
-        data = StreamChunks(streams, groups, self.eval_rows, self.eval_chunk, stride, *self._rank)
+        data = StreamChunks(streams, groups, self.eval_rows, self.eval_chunk, v.stride, *self._rank)
         return DataLoader(data, batch_size=None, shuffle=False)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> Batch:
         """Gather the batch's tokens where the model lives."""
-        device = batch.starts.device
-        if device not in self._gather:
-            self._gather[device] = next(iter(self._gather.values())).to(device)
-        batch.tokens = self._gather[device](batch)
+        assert self._gather is not None
+        if self._gather.tokens.device != batch.starts.device:
+            self._gather = self._gather.to(batch.starts.device)
+        batch.tokens = self._gather(batch)
         return batch

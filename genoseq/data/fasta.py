@@ -17,9 +17,8 @@ from genoseq.errors import UserError
 
 UNKNOWN = 0
 BASES = "ACTG"  # ids 1 to 4
-COMPRESSION_SUFFIXES = (".gz", ".bgz", ".bgzf", ".bz2", ".xz", ".zst")
-SEQUENCE_SUFFIXES = (".fa", ".fasta", ".fna", ".ffn", ".fas", ".txt", ".seq")
 
+_SUFFIX = re.compile(r"(?<=.)(\.(fa|fasta|fna|ffn|fas|txt|seq))?(\.(gz|bgz|bgzf|bz2|xz|zst))?\Z", re.IGNORECASE)
 _BLOCK = 1 << 20  # letters
 _MAGIC = {b"\x1f\x8b": "gz", b"BZh": "bz2", b"\xfd7zXZ\x00": "xz", b"\x28\xb5\x2f\xfd": "zst"}
 _BOM = b"\xef\xbb\xbf"
@@ -33,22 +32,11 @@ _CODES = bytes(BASES.find("T" if letter == "U" else letter) + 1 for letter in ma
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """One sequence of a genome: a chromosome, a plasmid, a contig.
+    """One sequence of a genome: a chromosome, a plasmid, a contig."""
 
-    Attributes
-    ----------
-    name : str
-        First word of the header, or the file's stem for plain letters.
-    start, length : int
-        Where the record lies in the genome's codes, in bases.
-    description : str
-        The whole header.
-    """
-
-    name: str
-    start: int
+    name: str  # first word of the header, or the file's stem for plain letters
+    start: int  # of its bases in the genome's
     length: int
-    description: str = ""
 
     @property
     def end(self) -> int:
@@ -57,31 +45,15 @@ class Record:
 
 
 class Sequences:
-    """The sequences of the files read so far, end to end.
-
-    Attributes
-    ----------
-    codes : bytearray
-        One id a base.
-    sha : hashlib hash
-        SHA-256 of the upper-case letters.
-    others : numpy.ndarray
-        Shape (256,), counts of the letters outside ACGT, by byte.
-    lower : int
-        Count of lower-case letters.
-    records : list of (Path, Record)
-        Records with a sequence, and their files.
-    empty : list of str
-        Names of the records without one.
-    """
+    """The sequences of the files read so far, end to end."""
 
     def __init__(self) -> None:
-        self.codes = bytearray()
-        self.sha = hashlib.sha256()
-        self.others = np.zeros(256, dtype=np.int64)
-        self.lower = 0
-        self.records: list[tuple[Path, Record]] = []
-        self.empty: list[str] = []
+        self.codes = bytearray()  # an id a base
+        self.sha = hashlib.sha256()  # of the upper-case letters
+        self.others = np.zeros(256, dtype=np.int64)  # counts of the letters outside ACGT, by byte
+        self.lower = 0  # lower-case letters
+        self.records: list[tuple[Path, Record]] = []  # those with a sequence, and their files
+        self.empty: list[str] = []  # names of those without one
 
     def append(self, letters: str) -> None:
         """Append nucleotide letters, blanks left out."""
@@ -108,8 +80,7 @@ def read_file(path: Path, into: Sequences) -> None:
         records = _fasta(stream) if is_fasta else _plain(stream, file_stem(path))
         for number, (header, pieces) in enumerate(records, int(is_fasta)):
             start = len(into.codes)
-            description = header.strip() or f"unnamed{number}"
-            name = description.split()[0] if is_fasta else description
+            name = (header.split() or [f"unnamed{number}"])[0] if is_fasta else header
             if name in names:
                 place = _place(path, number)
                 raise UserError(f"{place}: a second record is called {name!r}, so rename one of the two.")
@@ -119,7 +90,7 @@ def read_file(path: Path, into: Sequences) -> None:
                     raise _wrong_letter(path, number, name, wrong.group())
                 into.append(piece)
             if length := len(into.codes) - start:
-                into.records.append((path, Record(name, start, length, description)))
+                into.records.append((path, Record(name, start, length)))
             else:
                 into.empty.append(name)
     if len(into.codes) == before:
@@ -128,11 +99,13 @@ def read_file(path: Path, into: Sequences) -> None:
 
 def file_stem(path: Path) -> str:
     """Return the file's name without the suffixes of compression and sequence formats."""
-    name = path.name
-    for suffixes in (COMPRESSION_SUFFIXES, SEQUENCE_SUFFIXES):
-        suffix = next((suffix for suffix in suffixes if name.lower().endswith(suffix)), "")
-        name = name[: len(name) - len(suffix)] or name
-    return name
+    return _SUFFIX.sub("", path.name)
+
+
+def sequence_files(folder: Path) -> list[Path]:
+    """Return the folder's files with the suffix of a sequence format, by name; none where there is no folder."""
+    named = (path for path in folder.glob("[!.]*") if (suffix := _SUFFIX.search(path.name)) and suffix[1])
+    return sorted(path for path in named if path.is_file())
 
 
 class _Record(NamedTuple):  # dnaio's own refuses headers outside ASCII

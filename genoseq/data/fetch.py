@@ -7,7 +7,6 @@ import re
 import sys
 import tempfile
 import time
-from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -26,13 +25,12 @@ log = logging.getLogger(__name__)
 EFETCH_URL = "https://eutils.ncbi.nlm.nih.gov/entrez/eutils/efetch.fcgi"
 TRIES = 4
 FIRST_WAIT = 1.0  # seconds before the second try; doubled for each further one
-SPACING = 0.34  # seconds between requests: NCBI allows three a second
+SPACING = 0.34  # seconds before each request: NCBI allows three a second
 TIMEOUT = (10, 120)  # seconds to connect, and without a byte
 
 _BLOCK = 1 << 16  # bytes
 _ACCESSION = re.compile(r"(?:[A-Z]{2}_[A-Z]{0,6}\d{5,}|[A-Z]{1,2}\d{5,8}|[A-Z]{4}\d{8,}|[A-Z]{6}\d{9,})(?:\.\d+)?")
 _ASSEMBLY = re.compile(r"GC[AF]_\d{9}(?:\.\d+)?")
-_last_request = -SPACING
 
 
 class _TryAgainError(Exception):
@@ -58,9 +56,8 @@ def cache_folder(cache_dir: str | None = None) -> Path:
 def fetch_accession(accession: str, cache: Path) -> Path:
     """Return the FASTA file of a nucleotide accession, from the cache or from NCBI.
 
-    One request is made for one accession, never two at a time. The file is kept as ``ACCESSION.VERSION.fa`` beside its
-    SHA-256, so that one damaged later is found out and fetched again. GENOSEQ_EFETCH_URL in the environment names
-    another server, and NCBI_API_KEY is sent along where it is set.
+    The file is kept as ``ACCESSION.VERSION.fa`` beside its SHA-256, so that one damaged later is found out and fetched
+    again. GENOSEQ_EFETCH_URL in the environment names another server, and NCBI_API_KEY is sent along where it is set.
 
     Parameters
     ----------
@@ -68,11 +65,6 @@ def fetch_accession(accession: str, cache: Path) -> Path:
         With its version, or without: then a cached version is taken, else the newest is fetched.
     cache : Path
         The folder; made if it is missing.
-
-    Raises
-    ------
-    UserError
-        If there is no such accession, no network, no sound answer, or if the cache cannot be written.
     """
     accession = accession.upper()
     try:
@@ -91,17 +83,16 @@ def fetch_accession(accession: str, cache: Path) -> Path:
 def _cached(accession: str, cache: Path) -> Path | None:
     candidates = [cache / f"{accession}.fa"]
     if "." not in accession:
-        versions = (path for path in cache.glob(f"{accession}.*.fa") if path.name.split(".")[1].isdigit())
-        candidates += sorted(versions, key=lambda path: int(path.name.split(".")[1]), reverse=True)
+        # the longest name first: .10 is newer than .9
+        candidates += sorted(
+            cache.glob(f"{accession}.*.fa"), key=lambda path: (len(path.name), path.name), reverse=True
+        )
     for path in filter(Path.is_file, candidates):
-        note = _note(path)
         try:
-            if not note.exists():  # put there by hand
-                _check(path, accession)
-                with suppress(OSError):
-                    write_atomic(note, f"{_sha256(path)}  {path.name}\n")
-                return path
-            if note.read_text(errors="replace").split()[:1] == [_sha256(path)]:
+            if (note := _note(path)).exists():
+                if note.read_text(errors="replace").split()[:1] == [_sha256(path)]:
+                    return path
+            elif _check(path, accession):  # put there by hand
                 return path
         except _TryAgainError as error:
             log.debug("%s: %s", path, error)
@@ -136,8 +127,7 @@ def _fetch(accession: str, cache: Path) -> Path:
 
 def _download(accession: str, path: Path) -> None:
     """Make one request; raise ``_TryAgainError`` for what may pass, ``UserError`` for what will not."""
-    global _last_request
-    time.sleep(max(0.0, _last_request + SPACING - time.monotonic()))
+    time.sleep(SPACING)
     url = os.environ.get("GENOSEQ_EFETCH_URL") or EFETCH_URL
     host = urlsplit(url).netloc
     query = {"db": "nuccore", "id": accession, "rettype": "fasta", "retmode": "text", "tool": "genoseq"}
@@ -162,39 +152,28 @@ def _download(accession: str, path: Path) -> None:
                 disable=not sys.stderr.isatty(),
             ):
                 file.write(block)
-    except requests.Timeout:
-        raise _TryAgainError(f"{host} does not answer in time") from None
-    except requests.exceptions.ChunkedEncodingError:
-        raise _TryAgainError(f"the answer of {host} was cut short") from None
     except requests.ConnectionError:
         raise _TryAgainError(f"there is no connection to {host} (no network, or a proxy is in the way)") from None
-    except requests.RequestException as error:
-        raise _TryAgainError(f"the request to {host} failed ({type(error).__name__})") from None
-    finally:
-        _last_request = time.monotonic()
+    except requests.RequestException as error:  # not its text, which may hold the API key
+        raise _TryAgainError(f"{host} does not answer in full ({type(error).__name__})") from None
 
 
 def _check(path: Path, accession: str) -> str:
     """Return the accession with its version from the header of a sound file."""
+    into = Sequences()
+    try:
+        read_file(path, into)
+    except UserError as error:
+        raise _TryAgainError(f"the answer is not a nucleotide sequence ({error})") from None
     with path.open("rb") as file:
-        head = file.readline(10_000)
-        file.seek(max(0, path.stat().st_size - 1))
-        end = file.read()
-    if not head.strip():
-        raise _TryAgainError("the answer is empty, which may mean that there is no such accession")
-    if not head.startswith(b">"):
-        raise _TryAgainError(f"the answer is not FASTA (it begins with {head[:40].decode('ascii', 'replace')!r})")
-    if end != b"\n":
-        raise _TryAgainError("the answer ends within a line")
-    found, *_ = head[1:].decode("utf-8", "replace").split() or ["without a name"]
+        file.seek(-1, os.SEEK_END)
+        if file.read() != b"\n":
+            raise _TryAgainError("the answer ends within a line")
+    found = into.records[0][1].name
     names = found.upper().split("|")  # gi|208433976|ref|NC_011333.1| in older files
     match = next((name for name in names if accession in (name, name.partition(".")[0])), None)
     if match is None:
         raise _TryAgainError(f"the answer is another sequence ({found})")
-    try:
-        read_file(path, Sequences())
-    except UserError as error:
-        raise _TryAgainError(f"the answer is not a nucleotide sequence ({error})") from None
     return match
 
 

@@ -5,14 +5,14 @@ import functools
 import glob
 import logging
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import yaml
 
-from genoseq.data.fasta import COMPRESSION_SUFFIXES, SEQUENCE_SUFFIXES, file_stem
+from genoseq.data.fasta import file_stem, sequence_files
 from genoseq.data.fetch import cache_folder, fetch_accession, is_accession, is_assembly
 from genoseq.data.genome import Genome, read_genome
 from genoseq.errors import UserError
@@ -42,30 +42,19 @@ def named_genomes() -> dict[str, NamedGenome]:
 
 
 def load_genome(spec: str | Sequence[str], genome_dir: str | None = None, cache_dir: str | None = None) -> Genome:
-    """Find and read a genome.
+    """Find and read a genome; its records are those of all sources, in the order given.
 
     Parameters
     ----------
     spec : str or sequence of str
         A named genome (``genomes.yaml``), a path (FASTA or plain letters, compressed or not), a glob of paths, an
         accession, or several of these, as a list or joined by commas. Write ``./NAME`` for a file that has the name of
-        a named genome. A named genome may lie under any file name in ``genome_dir``, in the folder that the environment
-        calls GENOSEQ_GENOME_DIR, or in the cache: it is known by its checksum. Else it is fetched.
+        a named genome.
     genome_dir : str, optional
-        Folder of the user's sequence files (its subfolders are left out), for named genomes and for accessions, which
-        are known by the file's name.
+        Folder of the user's sequence files, searched before anything is fetched, as is the environment's
+        GENOSEQ_GENOME_DIR: for a named genome by checksum under any file name, for an accession by the file's name.
     cache_dir : str, optional
         Folder for what is fetched; by default GENOSEQ_CACHE of the environment, else the user's cache folder.
-
-    Returns
-    -------
-    Genome
-        The records of all sources, in the order given.
-
-    Raises
-    ------
-    UserError
-        If a source cannot be found, fetched or read, or is not the sequence that its name promises.
     """
     cache = cache_folder(cache_dir)
     items = _items(spec)
@@ -109,7 +98,7 @@ def _read_named(name: str, genome_dir: str | None, cache: Path) -> Genome:
     if entry.bundled:
         return read_genome([_BUNDLED / entry.bundled], name, entry.sha256)
     folders = [*_folders(genome_dir), cache]
-    for file in (file for folder in folders for file in _sequence_files(folder)):
+    for file in (file for folder in folders for file in sequence_files(folder)):
         with suppress(UserError, OSError):
             # reading is what costs: leave out what is too small or too large, whatever the compression
             if entry.bases // 50 < file.stat().st_size < 4 * entry.bases + 1_000_000:
@@ -143,7 +132,7 @@ def _paths(item: str, genome_dir: str | None, cache: Path) -> Sequence[Path]:
             "or download it and give the file."
         )
     if is_accession(item):
-        for file in (file for folder in _folders(genome_dir) for file in _sequence_files(folder)):
+        for file in (file for folder in _folders(genome_dir) for file in sequence_files(folder)):
             stem = file_stem(file).upper()
             if item.upper() in (stem, stem.partition(".")[0]):
                 log.info("%s is read from %s.", item, file)
@@ -164,17 +153,3 @@ def _folders(genome_dir: str | None) -> list[Path]:
             if not folders[-1].is_dir():
                 raise UserError(f"{origin}={text} is not a folder: set it to the folder that has your sequence files.")
     return folders
-
-
-def _sequence_files(folder: Path) -> Iterator[Path]:
-    """Yield the folder's files with a sequence file's suffix, by name."""
-    try:
-        files = sorted(file for file in folder.iterdir() if file.is_file())
-    except OSError as error:
-        log.debug("%s cannot be searched: %s", folder, error)
-        return
-    for file in files:
-        name = file.name.lower()
-        suffix = next((suffix for suffix in COMPRESSION_SUFFIXES if name.endswith(suffix)), "")
-        if not name.startswith(".") and name.removesuffix(suffix).endswith(SEQUENCE_SUFFIXES):
-            yield file

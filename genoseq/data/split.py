@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import ClassVar
@@ -31,27 +31,16 @@ STAGES = ("train", "val", "test")
 class Parts:
     """A genome cut into training, validation and test parts.
 
-    Attributes
-    ----------
-    train, val, test : Intervals
-        For ``random_windows`` each is the whole genome, and `accepts` gives each window start to one part.
-    hash_key : tuple of int or None
-        Only for ``random_windows``: the key of the hash that gives each window start its part.
-    shares : tuple of float
-        Only for ``random_windows``: the shares of windows in (val, test).
-    window_stride : int
-        Only for ``random_windows``: bases from one window's start to the next, counted from the interval's start.
-    dropped : dict of str to int
-        Bases of each part in pieces too short for one window.
+    For ``random_windows`` each part is the whole genome, and `accepts` gives each window start to one of them.
     """
 
     train: Intervals
     val: Intervals
     test: Intervals
-    hash_key: tuple[int, ...] | None = None
-    shares: tuple[float, float] = (0.0, 0.0)
-    window_stride: int = 1
-    dropped: dict[str, int] = field(default_factory=dict)
+    # only for random_windows:
+    hash_key: tuple[int, ...] | None = None  # of the hash that gives each window start its part
+    shares: tuple[float, float] = (0.0, 0.0)  # of windows in (val, test)
+    window_stride: int = 1  # bases from one window's start to the next, counted from the interval's start
 
     @property
     def splits_windows(self) -> bool:
@@ -64,7 +53,8 @@ class Parts:
 
     def of(self, stage: str) -> Intervals:
         """Return the intervals of ``train``, ``val`` or ``test``."""
-        return {"train": self.train, "val": self.val, "test": self.test}[stage]
+        intervals: Intervals = getattr(self, stage)
+        return intervals
 
     def share(self, stage: str) -> float:
         """Return the share of the windows in ``of(stage)`` that belong to `stage`."""
@@ -97,7 +87,7 @@ class Split(ABC):
     shared: ClassVar[bool] = False  # whether the three parts are the same bases
 
     def __init__(self, unknown_run: int = 10) -> None:
-        _check_length("unknown_run", unknown_run)
+        check_count("split.unknown_run", unknown_run)
         self.unknown_run = unknown_run
 
     @abstractmethod
@@ -105,35 +95,30 @@ class Split(ABC):
         """Return each stage's intervals, parts at least `gap` bases apart, regardless of record edges."""
 
     def __call__(self, genome: Genome, span: int, seed: int = 0) -> Parts:
-        """Cut `genome` for windows of `span` bases.
-
-        Raises
-        ------
-        UserError
-            If a part has no interval as long as one window.
-        """
+        """Cut `genome` for windows of `span` bases."""
         whole = usable(genome, self.unknown_run)
-        parts, dropped = {}, {}
+        parts, dropped = {}, []
         for stage, intervals in self.assign(genome, span, seed).items():
             pieces = intersect(intervals, whole)
             lengths = pieces[:, 1] - pieces[:, 0]
             fits = lengths >= span
-            parts[stage], dropped[stage] = pieces[fits], bases(pieces[~fits])
+            parts[stage] = pieces[fits]
+            dropped.append(bases(pieces[~fits]))
             if not fits.any():
                 raise UserError(
                     f"the {stage} part of genome '{genome.name}' ({genome.source}) has no interval as long as a window:"
                     f" longest {lengths.max(initial=0):,} bases, a window needs {span:,}; lower data.seq_len or change "
                     "data.split"
                 )
-        lost = max(dropped.values()) if self.shared else sum(dropped.values())
-        if lost:
+        if lost := max(dropped) if self.shared else sum(dropped):
             log.warning("%s bases lie in pieces shorter than a window (%s bases) and are not used.", f"{lost:,}", span)
-        return Parts(parts["train"], parts["val"], parts["test"], dropped=dropped)
+        return Parts(parts["train"], parts["val"], parts["test"])
 
 
-def _check_length(name: str, value: int) -> None:
-    if not isinstance(value, int) or value < 1:
-        raise UserError(f"data.split.{name} must be a whole number of at least 1, got {value}")
+def check_count(name: str, value: object, least: int = 1) -> None:
+    """Raise ``UserError`` unless the setting ``data.NAME`` is a whole number of at least `least`."""
+    if not isinstance(value, int) or value < least:
+        raise UserError(f"data.{name} must be a whole number of at least {least}, got {value}")
 
 
 def _check_share(name: str, value: float) -> None:
@@ -148,13 +133,7 @@ def _check_shares(test: float, val: float) -> None:
 
 
 class ContiguousSplit(Split):
-    """The last `test` share of the whole tests; validation is the part before it.
-
-    Parameters
-    ----------
-    test, val : float
-        Shares of the whole genome, in (0, 1).
-    """
+    """The last `test` share of the whole genome tests; validation is a `val` share of the whole, before it."""
 
     def __init__(self, test: float = 0.2, val: float = 0.05, unknown_run: int = 10) -> None:
         super().__init__(unknown_run)
@@ -169,20 +148,15 @@ class ContiguousSplit(Split):
 
 
 class BlocksSplit(Split):
-    """Contiguous blocks, each given to a part by a seeded draw, with gaps where neighbours differ.
+    """Blocks of `block_size` bases, each given to a part by a seeded draw, with gaps where neighbours differ.
 
-    Parameters
-    ----------
-    test, val : float
-        Shares of the blocks, in (0, 1).
-    block_size : int
-        Bases a block.
+    `test` and `val` are shares of the blocks.
     """
 
     def __init__(self, test: float = 0.2, val: float = 0.05, block_size: int = 50_000, unknown_run: int = 10) -> None:
         super().__init__(unknown_run)
         _check_shares(test, val)
-        _check_length("block_size", block_size)
+        check_count("split.block_size", block_size)
         self.test, self.val, self.block_size = test, val, block_size
 
     def assign(self, genome: Genome, gap: int, seed: int) -> dict[str, Intervals]:
@@ -208,7 +182,7 @@ class RandomWindowsSplit(Split):
     Parameters
     ----------
     test, val : float
-        Shares of the window starts, in (0, 1).
+        Shares of the window starts.
     window_stride : int
         Bases from one window's start to the next: 1 takes a window at every base. A window spans its inputs and its
         last target, so those of ``seq_len`` single-base tokens at every ``seq_len``-th base share one base with each
@@ -220,7 +194,7 @@ class RandomWindowsSplit(Split):
     def __init__(self, test: float = 0.2, val: float = 0.05, unknown_run: int = 10, window_stride: int = 1) -> None:
         super().__init__(unknown_run)
         _check_shares(test, val)
-        _check_length("window_stride", window_stride)
+        check_count("split.window_stride", window_stride)
         self.test, self.val, self.window_stride = test, val, window_stride
 
     def assign(self, genome: Genome, gap: int, seed: int) -> dict[str, Intervals]:
@@ -255,10 +229,9 @@ class RecordsSplit(Split):
         self.share = val if isinstance(val, (int, float)) else None
         if self.share is not None:
             _check_share("val", self.share)
-        names = {"test": test, "val": () if isinstance(val, (int, float)) else val}
         self.names = {
             stage: [str(name) for name in ([given] if isinstance(given, (str, int)) else given)]
-            for stage, given in names.items()
+            for stage, given in {"test": test, "val": () if isinstance(val, (int, float)) else val}.items()
         }
 
     def assign(self, genome: Genome, gap: int, seed: int) -> dict[str, Intervals]:
@@ -277,7 +250,7 @@ class RecordsSplit(Split):
             stage: as_intervals([(r.start, r.end) for r in genome.records if stages.get(r.name, "train") == stage])
             for stage in STAGES
         }
-        return _with_validation(out, self.share, gap)
+        return out if self.share is None else _with_validation(out, self.share, gap)
 
 
 class BedSplit(Split):
@@ -296,10 +269,9 @@ class BedSplit(Split):
         _check_share("val", val)
         self.file, self.val = Path(file), val
 
-    def _rows(self, genome: Genome) -> list[tuple[int, int, str, int]]:
-        """Return start, end (bases of the genome), part and line number of each row, sorted."""
+    def assign(self, genome: Genome, gap: int, seed: int) -> dict[str, Intervals]:
         known = {record.name: record for record in genome.records}
-        rows: list[tuple[int, int, str, int]] = []
+        rows: list[tuple[int, int, str, int]] = []  # start and end in the genome, part, line number
         try:
             lines = self.file.read_text(encoding="utf-8-sig").splitlines()
         except (OSError, UnicodeDecodeError) as error:
@@ -317,10 +289,7 @@ class BedSplit(Split):
             if not start < end <= record.length:
                 raise UserError(f"{where}: {start}-{end} is not inside '{row[0]}', which has {record.length:,} bases")
             rows.append((record.start + start, record.start + end, row[3].strip(), number))
-        return sorted(rows)
-
-    def assign(self, genome: Genome, gap: int, seed: int) -> dict[str, Intervals]:
-        rows = self._rows(genome)
+        rows.sort()
         for (_, end, _, first), (start, _, _, second) in pairwise(rows):
             if start < end:
                 raise UserError(f"{self.file}: the parts on lines {first} and {second} overlap; make them disjoint")
@@ -341,10 +310,8 @@ def _by_stage(rows: Iterable[tuple[int, int, str]]) -> dict[str, Intervals]:
     return {stage: as_intervals(held) for stage, held in pairs.items()}
 
 
-def _with_validation(parts: dict[str, Intervals], share: float | None, gap: int) -> dict[str, Intervals]:
-    """Return the parts with `share` of the training bases taken off their end for validation; None = as they are."""
-    if share is None:
-        return parts
+def _with_validation(parts: dict[str, Intervals], share: float, gap: int) -> dict[str, Intervals]:
+    """Return the parts with `share` of the training bases taken off their end for validation."""
     train, val = cut_tail(parts["train"], round(bases(parts["train"]) * share), gap)
     return parts | {"train": train, "val": val}
 
@@ -352,15 +319,8 @@ def _with_validation(parts: dict[str, Intervals], share: float | None, gap: int)
 def write_bed(path: Path, parts: Parts, genome: Genome, span: int) -> None:
     """Write the parts of `genome` as BED, which `BedSplit` reads: record, start, end, part.
 
-    For ``random_windows``, whose parts are the same bases, each interval is one line, its part ``random_windows``.
-
-    Parameters
-    ----------
-    path : Path
-    parts : Parts
-    genome : Genome
-    span : int
-        Bases a window, for the comment that says where windows start.
+    For ``random_windows``, whose parts are the same bases, each interval is one line, its part ``random_windows``, and
+    a comment says where windows of `span` bases start.
     """
     lines = [f"# genome {genome.name} sha256 {genome.sha256}"]
     if parts.window_stride > 1:

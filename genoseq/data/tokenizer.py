@@ -1,4 +1,4 @@
-"""Tokenizers: from base codes to what the model predicts, and back.
+"""Tokenizers: from base codes to what the model predicts.
 
 All give one token *at every base position*: the token at position p covers the bases p … p + k − 1.
 ``stride`` only says which of them a window visits, so every reading frame of the genome is in one tensor and
@@ -8,13 +8,12 @@ changing the stride costs no memory.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from genoseq.data.genome import BASES, UNKNOWN
+from genoseq.data.genome import UNKNOWN
 from genoseq.errors import UserError
 
 MAX_K = 10  # 4^10 = 1,048,576 tokens; one more base and the embedding alone is gigabytes
@@ -23,26 +22,14 @@ _BLOCK = 1 << 20  # positions encoded at a time, which bounds the scratch memory
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """What a network and a loss need to know of a tokenizer.
+    """What a network and a loss need to know of a tokenizer."""
 
-    Attributes
-    ----------
-    size : int
-        Number of token ids, the unknown token included.
-    first, num_classes : int
-        Ids ``first … first + num_classes - 1`` are the classes a model predicts; the one id outside is ``unknown``.
-    unknown : int
-        Id of a token with a letter other than A, C, G, T. It is read but never predicted.
-    k, stride : int
-        Bases a token covers, and bases from one token to the next.
-    """
-
-    size: int
-    first: int
+    size: int  # token ids, the unknown token included
+    first: int  # ids first ... first + num_classes - 1 are the classes a model predicts
     num_classes: int
-    unknown: int
-    k: int
-    stride: int
+    unknown: int  # the one other id: a token with a letter other than A, C, G, T, read but never predicted
+    k: int  # bases a token covers
+    stride: int  # bases from one token to the next
 
     @property
     def new_bases(self) -> int:
@@ -55,7 +42,7 @@ class Vocabulary:
 
 
 class Tokenizer(ABC):
-    """Turns base codes into token ids at every position, and ids back into letters.
+    """Turns base codes into token ids at every position.
 
     A subclass takes ``k`` and ``stride`` (bases) as arguments, to be named in a config's ``data.tokenizer``.
     """
@@ -79,30 +66,8 @@ class Tokenizer(ABC):
         """
 
     @abstractmethod
-    def letters(self, token: int) -> str:
-        """Return the k letters of one token; ``N`` for each base of the unknown token."""
-
-    @abstractmethod
     def reverse_complement(self) -> Tensor:
         """Return the table, int64 of shape (size,), from a token to the same bases read on the other strand."""
-
-    def decode(self, tokens: Tensor | Sequence[int]) -> str:
-        """Return the letters that tokens ``stride`` bases apart spell.
-
-        Parameters
-        ----------
-        tokens : Tensor or sequence of int
-            Shape (L,), as a window visits them.
-
-        Notes
-        -----
-        With stride > k the bases between two tokens were never seen and are left out.
-        """
-        ids = [int(t) for t in tokens]
-        if not ids:
-            return ""
-        fresh = self.vocabulary.new_bases
-        return self.letters(ids[0]) + "".join(self.letters(t)[-fresh:] for t in ids[1:])
 
 
 class CharTokenizer(Tokenizer):
@@ -116,23 +81,12 @@ class CharTokenizer(Tokenizer):
     def encode(self, codes: Tensor) -> Tensor:
         return codes  # the genome's own codes are the tokens: nothing to copy
 
-    def letters(self, token: int) -> str:
-        return ("N" + BASES)[token]
-
     def reverse_complement(self) -> Tensor:
         return torch.tensor([0, 3, 4, 1, 2])
 
 
 class KmerTokenizer(Tokenizer):
-    """k bases a token: ids 0 … 4^k − 1, first base most significant, digits A=0 C=1 T=2 G=3; 4^k = unknown.
-
-    Parameters
-    ----------
-    k : int
-        Bases a token, 1 to 10.
-    stride : int
-        Bases from one token to the next: 1 overlaps, k does not.
-    """
+    """k bases a token: ids 0 … 4^k − 1, first base most significant, digits A=0 C=1 T=2 G=3; 4^k = unknown."""
 
     def __init__(self, k: int = 4, stride: int = 1) -> None:
         if not isinstance(k, int) or not 1 <= k <= MAX_K:
@@ -157,12 +111,6 @@ class KmerTokenizer(Tokenizer):
                 token.mul_(4).add_(base).sub_(1)
             out[lo:hi] = token.masked_fill_(~known, v.unknown).to(dtype)
         return out
-
-    def letters(self, token: int) -> str:
-        v = self.vocabulary
-        if token == v.unknown:
-            return "N" * v.k
-        return "".join(BASES[(token >> 2 * (v.k - 1 - j)) & 3] for j in range(v.k))
 
     def reverse_complement(self) -> Tensor:
         v = self.vocabulary

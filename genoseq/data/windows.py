@@ -26,36 +26,16 @@ Starts = NDArray[np.int64]
 
 @dataclass(slots=True)
 class Batch:
-    """One step's windows, or one chunk of evaluation streams.
+    """One step's windows, or one chunk of evaluation streams."""
 
-    Attributes
-    ----------
-    starts : Tensor
-        First base of each row, int64 (B,).
-    length : int
-        Predictions a row, L.
-    flip : Tensor or None
-        Rows to be read on the reverse strand, bool (B,); None = all forward.
-    step : int
-        Training step (seeds dropout); 0 in evaluation.
-    scored : Tensor or None
-        Predictions that count, bool (B, L); None = all.
-    group : Tensor or None
-        Index of each row's record, for metrics by record, int64 (B,).
-    continues : bool
-        Whether the rows continue those of the batch before, so that the state is carried over.
-    tokens : Tensor or None
-        int64 (B, L + 1), filled on the model's device.
-    """
-
-    starts: Tensor
-    length: int
-    flip: Tensor | None = None
-    step: int = 0
-    scored: Tensor | None = None
-    group: Tensor | None = None
-    continues: bool = False
-    tokens: Tensor | None = None
+    starts: Tensor  # first base of each row, int64 (B,)
+    length: int  # predictions a row, L
+    flip: Tensor | None = None  # rows to be read on the reverse strand, bool (B,); None = all forward
+    step: int = 0  # of training (seeds dropout); 0 in evaluation
+    scored: Tensor | None = None  # predictions that count, bool (B, L); None = all
+    group: Tensor | None = None  # index of each row's record, for metrics by record, int64 (B,)
+    continues: bool = False  # whether the rows continue those of the batch before, so that the state is carried over
+    tokens: Tensor | None = None  # int64 (B, L + 1), filled on the model's device
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """Move every tensor to `device`; Lightning calls this."""
@@ -70,17 +50,7 @@ class Batch:
 
 
 class Gather:
-    """Token lookup on one device: the genome's tokens, and the table to the other strand.
-
-    Parameters
-    ----------
-    tokens : Tensor
-        The token at every base position, shape (n_bases,), any integer type.
-    reverse_complement : Tensor
-        From token to the same bases on the other strand, int64 (V,).
-    stride : int
-        Bases from one token to the next.
-    """
+    """Token lookup on one device: ``Tokenizer.encode`` of the genome, and the table to the other strand."""
 
     def __init__(self, tokens: Tensor, reverse_complement: Tensor, stride: int) -> None:
         self.tokens, self.reverse_complement, self.stride = tokens, reverse_complement, stride
@@ -102,10 +72,7 @@ class Gather:
 
 
 class WindowIndex:
-    """Numbers the windows of `span` bases inside `intervals`, 0 … len − 1, in the order of their starts.
-
-    In each interval windows start every `stride` bases.
-    """
+    """Numbers the windows of `span` bases that start every `stride` bases of each interval, 0 … len − 1, in order."""
 
     def __init__(self, intervals: Intervals, span: int, stride: int = 1) -> None:
         counts = (intervals[:, 1] - intervals[:, 0] - span) // stride + 1
@@ -131,15 +98,10 @@ class WindowSampler(Dataset[Batch]):
 
     Parameters
     ----------
-    parts : Parts
-        Where training windows may lie.
-    vocabulary : Vocabulary
     seq_len : int
         Inputs a window, in tokens.
     batch_size : int
         Windows a step on one rank.
-    seed : int
-    rank, world_size : int
     reverse_complement : bool
         Read each window on the other strand with probability one half.
     windows_per_segment : int
@@ -232,19 +194,11 @@ class StepsFrom(Sampler[int]):
 
 @dataclass(frozen=True, slots=True)
 class Streams:
-    """Runs of consecutive tokens to be scored, each by one row of the evaluation batches.
+    """Runs of consecutive tokens to be scored, each by one row of the evaluation batches; all int64 (n,)."""
 
-    Attributes
-    ----------
-    start : ndarray
-        First base of each stream, int64 (n,).
-    warmup, scored : ndarray
-        Predictions that only warm the state up, and predictions after them that count, int64 (n,).
-    """
-
-    start: Starts
-    warmup: Starts
-    scored: Starts
+    start: Starts  # first base
+    warmup: Starts  # predictions that only warm the state up
+    scored: Starts  # predictions after them that count
 
     def __len__(self) -> int:
         return len(self.start)
@@ -256,17 +210,7 @@ def interval_streams(intervals: Intervals, k: int, stride: int, rows: int, warmu
     A stream that begins inside an interval first reads the `warmup` predictions before it, so that its state is
     (nearly) that of a single pass from the interval's start.
 
-    Parameters
-    ----------
-    intervals : Intervals
-    k, stride : int
-        Bases a token covers, and bases from token to token.
-    rows : int
-        Streams scored side by side.
-    warmup : int
-        Predictions, at most, before the first that counts.
-    piece : int
-        The fewest predictions worth a stream of their own.
+    Fewer than `piece` predictions get no stream of their own. `k` and `stride` are those of the vocabulary.
     """
     predictions = np.maximum((intervals[:, 1] - intervals[:, 0] - k) // stride, 0)
     size = max(piece, -(-int(predictions.sum()) // max(rows, 1)))
@@ -301,16 +245,7 @@ class StreamChunks(Dataset[Batch]):
 
     Streams are sorted by length so that rows end together; the i-th batch of rows goes to rank i mod world_size. Every
     rank gets at least one chunk: Lightning leaves a rank without any out of the epoch's end, where the others wait.
-
-    Parameters
-    ----------
-    streams : Streams
-    groups : ndarray
-        Index of each stream's record, int64 (n,).
-    rows, chunk : int
-    stride : int
-        Bases from token to token.
-    rank, world_size : int
+    `groups` is the index of each stream's record, int64 (n,).
     """
 
     def __init__(

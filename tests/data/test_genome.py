@@ -8,9 +8,8 @@ import lzma
 import os
 import random
 import re
-import subprocess
-import sys
 import threading
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -26,7 +25,7 @@ from genoseq.errors import UserError
 FILES = Path(__file__).parent / "files"
 
 
-def zstd(data: bytes) -> bytes:
+def zstd(data):
     buffer = io.BytesIO()
     with xopen(buffer, "wb", format="zst", threads=0) as stream:
         stream.write(data)
@@ -43,77 +42,70 @@ COMPRESS = {
 }
 
 
-def write(folder: Path, data: bytes | str, name: str = "x.fa") -> Path:
+def write(folder, data, name="x.fa"):
     path = folder / name
     path.write_bytes(data.encode() if isinstance(data, str) else data)
     return path
 
 
-def expect_error(path: Path, *parts: str) -> str:
+def expect_error(path, *parts):
     with pytest.raises(UserError) as caught:
         read_genome([path])
     text = str(caught.value)
-    for part in (str(path), *parts):
-        assert part in text
+    assert all(part in text for part in (str(path), *parts)), text
     assert "\n" not in text and text.endswith(".")
     return text
 
 
-def test_ids_and_letters(tmp_path: Path) -> None:
-    genome = read_genome([write(tmp_path, ">a b c\nACTG\nnRu\n")])
-    assert genome.codes.tolist() == [1, 2, 3, 4, 0, 0, 3]
+def test_ids_letters_and_what_was_assumed(tmp_path, caplog):
+    genome = read_genome([write(tmp_path, ">a b c\nACTG\nnRu\n>empty\n>b\nNNU\n")])
+    assert genome.codes.tolist() == [1, 2, 3, 4, 0, 0, 3, 0, 0, 3]
     assert (UNKNOWN, BASES) == (0, "ACTG")
-    assert genome.codes.dtype == torch.uint8 and len(genome) == 7
-    assert genome.letters() == "ACTGNNT" and genome.letters(1, 3) == "CT" and genome.letters(5) == "NT"
-    assert genome.records == (Record("a", 0, 7, "a b c"),)
-    assert genome.unknown == {"N": 1, "R": 1}
-    assert genome.sha256 == hashlib.sha256(b"ACTGNRU").hexdigest()
+    assert genome.codes.dtype == torch.uint8 and len(genome) == 10
+    assert genome.letters() == "ACTGNNTNNT" and genome.letters(1, 3) == "CT" and genome.letters(5) == "NTNNT"
+    assert genome.records == (Record("a", 0, 7), Record("b", 7, 3))
+    assert genome.unknown == {"N": 3, "R": 1}
+    assert genome.sha256 == hashlib.sha256(b"ACTGNRUNNU").hexdigest()
     assert genome.name == "x"
+    for said in ("read as unknown: 4 (N 3, R 1)", "read as T: 2.", "left out: 1 (empty)"):
+        assert caplog.text.count(said) == 1
 
 
-def test_real_files() -> None:
+def test_real_files(caplog):
     many = read_genome([FILES / "klebsiella_plasmids.fa.gz"])
-    assert [(r.name, r.length) for r in many.records] == [
-        ("CP003226.1", 3751),
-        ("CP003227.1", 3353),
-        ("CP003228.1", 1308),
-    ]
+    lengths = [("CP003226.1", 3751), ("CP003227.1", 3353), ("CP003228.1", 1308)]
+    assert [(r.name, r.length) for r in many.records] == lengths
     assert many.name == "klebsiella_plasmids"
     last = many.records[-1]
-    assert last.description.endswith("plasmid pKPHS6, complete sequence") and last.end == len(many) == 8412
+    assert last.end == len(many) == 8412
     one = read_genome([FILES / "klebsiella_pKPHS6.fa"])
     assert torch.equal(many.codes[last.start : last.end], one.codes)
     assert one.letters() == "".join((FILES / "klebsiella_pKPHS6.fa").read_text().splitlines()[1:])
-
-
-def test_letters_case_and_line_ends_make_no_difference(caplog: pytest.LogCaptureFixture) -> None:
     plain = read_genome([FILES / "hpylori_start.txt"])
     with caplog.at_level("INFO"):
         masked = read_genome([FILES / "hpylori_softmasked.fa"])
-    assert plain.records == (Record("hpylori_start", 0, 6000, "hpylori_start"),)
+    assert plain.records == (Record("hpylori_start", 0, 6000),)
     assert masked.records[0].name == "G27_6000"
     assert plain.sha256 == masked.sha256 and torch.equal(plain.codes, masked.codes)
     assert "upper case: 1,200." in caplog.text
 
 
-def test_old_line_ends_indented_header_and_byte_order_mark(tmp_path: Path) -> None:
-    genome = read_genome([write(tmp_path, b"\xef\xbb\xbf\r\n >a\rAC\rGT\r>b\rTT")])
-    assert [(r.name, r.start, r.length) for r in genome.records] == [("a", 0, 4), ("b", 4, 2)]
-
-
-def test_headers_and_comments(tmp_path: Path) -> None:
-    genome = read_genome([write(tmp_path, "># 1 Müller's\nAC\n# IUPAC letters\nG T\n>\nA\n  >\nC")])
-    assert [(r.name, r.description) for r in genome.records] == [
-        ("#", "# 1 Müller's"),
-        ("unnamed2", "unnamed2"),
-        ("unnamed3", "unnamed3"),
-    ]
-    assert genome.letters() == "ACGTAC"
+@pytest.mark.parametrize(
+    ("text", "records"),
+    [
+        (b"\xef\xbb\xbf\r\n >a\rAC\rGT\r>b\rTT", {"a": "ACGT", "b": "TT"}),  # byte order mark, old line ends
+        (">Müller's\nAC\n# IUPAC letters\nG T\n>\nA\n  >\nC", {"Müller's": "ACGT", "unnamed2": "A", "unnamed3": "C"}),
+        (gzip.compress(b">a\nACGT\n"), {"a": "ACGT"}),  # content tells, not the suffix
+    ],
+)
+def test_unusual_files(tmp_path, text, records):
+    genome = read_genome([write(tmp_path, text, "x.fa.bz2")])
+    assert {r.name: genome.letters(r.start, r.end) for r in genome.records} == records
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="has no named pipes")
 @pytest.mark.parametrize(("text", "found"), [(b">a\nACGT\n", "ACGT"), (b">a\nAC!GT\n", None), (b"ACGT", "ACGT")])
-def test_a_pipe_is_read_once(tmp_path: Path, text: bytes, found: str | None) -> None:
+def test_a_pipe_is_read_once(tmp_path, text, found):
     os.mkfifo(path := tmp_path / "pipe")
     writer = threading.Thread(target=path.write_bytes, args=(gzip.compress(text),))
     writer.start()
@@ -132,16 +124,8 @@ def test_a_pipe_is_read_once(tmp_path: Path, text: bytes, found: str | None) -> 
     suffix=st.sampled_from(sorted(COMPRESS)),
     block=st.integers(1, 300),
 )
-@settings(max_examples=150, deadline=None)
-def test_round_trip(
-    tmp_path_factory: pytest.TempPathFactory,
-    sequences: list[str],
-    width: int,
-    end: str,
-    final: bool,
-    suffix: str,
-    block: int,
-) -> None:
+@settings(max_examples=100)
+def test_round_trip(tmp_path_factory, sequences, width, end, final, suffix, block):
     lines = []
     for i, sequence in enumerate(sequences):
         lines += [f">r{i} number > {i}", *(sequence[j : j + width] for j in range(0, len(sequence), width))]
@@ -153,41 +137,23 @@ def test_round_trip(
     joined = "".join(sequences).upper()
     assert genome.letters() == re.sub("[^ACGT]", "N", joined.replace("U", "T"))
     assert genome.sha256 == hashlib.sha256(joined.encode()).hexdigest()
-    assert [r.length for r in genome.records] == [len(s) for s in sequences]
-    assert [r.start for r in genome.records] == [sum(map(len, sequences[:i])) for i in range(len(sequences))]
-    assert [r.description for r in genome.records] == [f"r{i} number > {i}" for i in range(len(sequences))]
+    starts = [sum(map(len, sequences[:i])) for i in range(len(sequences))]
+    assert genome.records == tuple(Record(f"r{i}", starts[i], len(s)) for i, s in enumerate(sequences))
     assert sum(genome.unknown.values()) == int((genome.codes == UNKNOWN).sum())
     assert genome.name == "trip"
 
 
-def test_compression_is_told_by_content(tmp_path: Path) -> None:
-    assert read_genome([write(tmp_path, gzip.compress(b">a\nACGT\n"), "a.fa")]).letters() == "ACGT"
-    assert read_genome([write(tmp_path, b">a\nACGT\n", "b.fa.gz")]).letters() == "ACGT"
-
-
-def test_what_was_assumed_is_said_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    genome = read_genome([write(tmp_path, ">a\nACNNNRU\n>empty\n>b\nACGTU\n")])
-    assert [r.name for r in genome.records] == ["a", "b"]
-    messages = [record.getMessage() for record in caplog.records]
-    assert sum("read as unknown: 4 (N 3, R 1)" in m for m in messages) == 1
-    assert sum("read as T: 2." in m for m in messages) == 1
-    assert sum("left out: 1 (empty)" in m for m in messages) == 1
-
-
-def test_many_files(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_many_files(tmp_path, caplog):
     (tmp_path / "sub").mkdir()
     a, b = write(tmp_path, ">chr\nAC\n", "a.fa"), write(tmp_path, ">chr\nGT\n>other\nA\n", "b.fa")
     clash = write(tmp_path / "sub", ">chr\nTT\n", "a.fa")
     genome = read_genome([a, b])
     assert [r.name for r in genome.records] == ["a:chr", "b:chr", "b:other"] and "FILE:RECORD" in caplog.text
     assert genome.letters() == "ACGTA" and genome.name == "a+b"
-    assert str(a) in genome.source and str(b) in genome.source
-    names = [r.name for r in read_genome([a, clash], name="mine").records]
-    assert names == [f"{a}:chr", f"{clash}:chr"]
+    assert genome.source == f"{a}, {b}"
+    assert [r.name for r in read_genome([a, clash], name="mine").records] == [f"{a}:chr", f"{clash}:chr"]
     with pytest.raises(UserError, match="given twice"):
         read_genome([a, tmp_path / "sub" / ".." / "a.fa"])
-    with pytest.raises(UserError, match="No genome file"):
-        read_genome([])
 
 
 @pytest.mark.parametrize(
@@ -209,59 +175,49 @@ def test_many_files(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
         (b"ACGT\x00\x01", ["line 1", "0x00"]),
         (b"\x89PNG\r\n", ["0x89"]),
         (">a !\nAC\n# no!\n\nA\nAC!\n", ["line 6", "'a'", "'!'"]),
+        (">a\r\n" + "ACGT\r\n" * 20 + "AC!T\r\n", ["line 22", "'!'"]),
         (">a\nAC\u00c9\n", ["line 2", "'a'", "'\u00c9'"]),
         (b">a\nAC\n>\xe9\nAC\n", ["line 3", "0xe9"]),
         (b"\xef\xbb\xbf\n>a\rAC\r>b\rA?\r", ["line 5", "'b'", "'?'"]),
     ],
 )
-def test_wrong_content(tmp_path: Path, text: str | bytes, parts: list[str]) -> None:
+def test_wrong_content(tmp_path, monkeypatch, text, parts):
+    monkeypatch.setattr(fasta, "_BLOCK", 7)  # the line is right beyond the first block
     expect_error(write(tmp_path, text), *parts)
 
 
-def test_line_is_right_beyond_the_first_block(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(fasta, "_BLOCK", 7)
-    expect_error(write(tmp_path, ">a\r\n" + "ACGT\r\n" * 20 + "AC!T\r\n"), "line 22", "'!'")
-
-
 @pytest.mark.parametrize("suffix", [".fa.gz", ".bz2", ".xz", ".zst"])
-def test_cut_short_or_damaged(tmp_path: Path, suffix: str) -> None:
+def test_cut_short_or_damaged(tmp_path, suffix):
     letters = "".join(random.Random(1).choices("ACGT", k=20_000)).encode()
     whole = COMPRESS[suffix](b">a\n" + letters)
-    expect_error(write(tmp_path, whole[: len(whole) // 2], "short" + suffix), "cut short")
-    expect_error(write(tmp_path, whole[:-3], "shorter" + suffix), "cut short")
     middle = len(whole) // 2
+    for short in (whole[:middle], whole[:-3]):
+        expect_error(write(tmp_path, short, "short" + suffix), "cut short")
     damaged = whole[:middle] + bytes(byte ^ 0xFF for byte in whole[middle : middle + 40]) + whole[middle + 40 :]
     with pytest.raises(UserError, match="again"):
         read_genome([write(tmp_path, damaged, "damaged" + suffix)])
 
 
-def test_missing_folder_and_permission(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_folder_and_permission(tmp_path, monkeypatch):
     expect_error(tmp_path / "no.fa", "does not exist")
     expect_error(tmp_path, "is a folder")
     path = write(tmp_path, ">a\nAC\n")
-    if os.geteuid() == 0:  # the superuser may read all
 
-        def refuse(*_: object, **__: object) -> None:
-            raise PermissionError(13, "Permission denied")
+    def refuse(*_, **__):  # not chmod: the superuser may read all
+        raise PermissionError(13, "Permission denied")
 
-        monkeypatch.setattr(Path, "open", refuse)
-    else:
-        path.chmod(0)
+    monkeypatch.setattr(Path, "open", refuse)
     expect_error(path, "may not be read")
 
 
-def test_memory_stays_near_a_byte_a_base(tmp_path: Path) -> None:
+def test_memory_stays_near_a_byte_a_base(tmp_path):
     lines = (b"ACGTTGCA" * 10 + b"\n") * 12_500  # a record of a million bases: the longest is what counts
-    fasta_file = write(tmp_path, b"".join(b">%d\n" % i + lines for i in range(32)), "big.fa")
-    plain_file = write(tmp_path, lines * 32, "big.txt")
-    script = (
-        "import resource, sys; from pathlib import Path; from genoseq.data.genome import read_genome\n"
-        "peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
-        f"read_genome([Path({str(FILES / 'hpylori_start.txt')!r})]); before = peak()\n"
-        "genomes = []\n"
-        "for path in sys.argv[1:]: genomes.append(read_genome([Path(path)])); print((peak() - before) * 1024 / 32e6)"
-    )
-    command = [sys.executable, "-c", script, str(plain_file), str(fasta_file)]
-    plain, both = map(float, subprocess.run(command, capture_output=True, text=True, check=True).stdout.split())
-    if sys.platform == "linux":  # elsewhere the unit of ru_maxrss differs
-        assert plain < 2 and both < 3
+    for name, records in (("big.txt", [lines] * 16), ("big.fa", [b">%d\n" % i + lines for i in range(16)])):
+        path = write(tmp_path, b"".join(records), name)
+        tracemalloc.start()
+        try:
+            genome = read_genome([path])
+            peak = tracemalloc.get_traced_memory()[1]
+        finally:
+            tracemalloc.stop()
+        assert peak < 1.6 * len(genome), name

@@ -1,4 +1,3 @@
-import logging
 from functools import partial
 from itertools import pairwise
 
@@ -7,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from genoseq.data.intervals import as_intervals, intersect, usable
 from genoseq.data.split import (
     STAGES,
     BedSplit,
@@ -34,7 +34,6 @@ def owner(parts, n: int) -> np.ndarray:
 
 def check(parts, genome, span: int, unknown_run: int = 10) -> np.ndarray:
     """Assert what holds for every split that does not leak; return the stage of each base."""
-    codes = genome.codes.numpy()
     for stage in STAGES:
         intervals = parts.of(stage)
         assert intervals.dtype == np.int64
@@ -43,7 +42,6 @@ def check(parts, genome, span: int, unknown_run: int = 10) -> np.ndarray:
             assert b - a >= span
             assert any(r.start <= a and b <= r.end for r in genome.records), f"{a}-{b} crosses a record's edge"
             assert "N" * unknown_run not in genome.letters(a, b)
-            assert codes[a:b].any()
     stages = owner(parts, len(genome))
     used: dict[int, int] = {}  # which stage's windows read each base, whichever strand they read
     for number, stage in enumerate(STAGES):
@@ -98,11 +96,8 @@ def test_contiguous_parts(genome, seed, span, test, val):
     assert least_gap(stages, genome) >= span
     n = len(genome)
     first = n - round(n * test)
-    assert (np.flatnonzero(stages == 2) >= first).all()
-    # and all of those bases, but for what lies in long unknown runs or in pieces too short for a window
-    free = [p for p in range(first, n) if stages[p] != 2]
-    unknown = sum(1 for p in free if genome.codes[p] == 0)
-    assert len(free) - unknown <= parts.dropped["test"]
+    last = intersect(usable(genome, 10), as_intervals([(first, n)]))
+    assert parts.test.tolist() == [[a, b] for a, b in last.tolist() if b - a >= span]
     assert np.flatnonzero(stages == 0).max() < np.flatnonzero(stages == 1).min()
     assert np.flatnonzero(stages == 1).max() < first
     assert not parts.splits_windows and not parts.overlap(span)
@@ -114,7 +109,6 @@ def test_contiguous_test_is_the_last_fifth_of_the_whole(make_genome, letters):
     assert parts.test.tolist() == [[8000, 10_000]]
     assert parts.val.tolist() == [[7400, 7900]]  # a twentieth of the whole, a window before the test part
     assert parts.train.tolist() == [[0, 7300]]
-    assert parts.dropped == {"train": 0, "val": 0, "test": 0}
 
 
 @given(seed=st.integers(0, 10_000), span=st.integers(1, 60), size=st.sampled_from([70, 100, 250]))
@@ -171,19 +165,18 @@ def test_records_validation_share_comes_off_the_end_of_the_rest(genome, test):
     assert (stages[3000:4200] != 0).all() and (stages[3000:4200] != 1).all()
 
 
-def test_records_may_have_numbers_for_names(make_genome, letters):
+@pytest.mark.parametrize(("test", "val"), [([2], [3]), (2, ["3"])])
+def test_records_may_have_numbers_for_names(make_genome, letters, test, val):
     # a command line's data.split.test=[2] is a number
     genome = make_genome({"1": letters(300), "2": letters(200), "3": letters(100)})
-    assert RecordsSplit(test=[2], val=[3])(genome, 20).test.tolist() == [[300, 500]]
-    assert RecordsSplit(test=2, val=["3"])(genome, 20).test.tolist() == [[300, 500]]
+    assert RecordsSplit(test, val)(genome, 20).test.tolist() == [[300, 500]]
 
 
 def test_bed_parts(genome, bed):
-    split = bed(
+    parts = bed(
         "track name=x\n# comment\n\nbrowser position\n"
         "chr\t0\t900\ttrain\nchr\t900\t1500\tval\nplasmid\t100\t400\ttest\textra\nchr\t1500\t1990\ttest\n"
-    )
-    parts = split(genome, span=30)
+    )(genome, span=30)
     check(parts, genome, 30)
     assert parts.train.tolist() == [[0, 900]]
     assert parts.val.tolist() == [[900, 1000], [1060, 1500]]
@@ -229,12 +222,13 @@ def test_bad_bed_lines_are_named(genome, bed, text, says):
     assert "\n" not in str(error.value)
 
 
-def test_unreadable_bed_file_is_named(genome, tmp_path):
-    with pytest.raises(UserError, match=r"nowhere\.bed cannot be read"):
-        BedSplit(str(tmp_path / "nowhere.bed"))(genome, 30)
-    (tmp_path / "binary.bed").write_bytes(b"\xff\xfe\x00\x80")
-    with pytest.raises(UserError, match=r"binary\.bed cannot be read"):
-        BedSplit(str(tmp_path / "binary.bed"))(genome, 30)
+@pytest.mark.parametrize("content", [None, b"\xff\xfe\x00\x80"])
+def test_unreadable_bed_file_is_named(genome, tmp_path, content):
+    path = tmp_path / "parts.bed"
+    if content:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=r"parts\.bed cannot be read"):
+        BedSplit(str(path))(genome, 30)
 
 
 def test_random_windows_give_each_start_one_stage(make_genome, letters):
@@ -248,22 +242,15 @@ def test_random_windows_give_each_start_one_stage(make_genome, letters):
     # the stage belongs to the start alone, in whatever order and shape it is asked
     back = parts.accepts("test", starts[::-1].reshape(200, 200))
     assert np.array_equal(back.ravel()[::-1], of[2])
-    held = [parts.train, parts.val, parts.test]
-    assert all(part.tolist() == [[0, 40_000]] for part in held)  # nothing is stored but the key
+    assert all(parts.of(stage).tolist() == [[0, 40_000]] for stage in STAGES)  # nothing is stored but the key
 
 
-def test_a_shorter_run_of_unknown_letters_stays_inside(make_genome, letters):
-    text = letters(500) + "N" * 5 + letters(500, 1)
-    assert ContiguousSplit()(make_genome(text), 10).train.tolist() == [[0, 734]]
-    assert ContiguousSplit(unknown_run=5)(make_genome(text), 10).train.tolist() == [[0, 500], [505, 734]]
-
-
-def test_pieces_too_short_for_a_window_are_dropped_and_counted(make_genome, letters, caplog):
-    text = letters(500) + "N" * 10 + letters(20) + "N" * 10 + letters(460)
-    with caplog.at_level(logging.WARNING):
-        parts = ContiguousSplit()(make_genome(text), 30)
-    assert parts.dropped == {"train": 20, "val": 0, "test": 0}
-    assert parts.train.tolist() == [[0, 500], [540, 690]]
+@pytest.mark.parametrize("split", [ContiguousSplit(), RandomWindowsSplit()])
+def test_unknown_runs_and_pieces_too_short_for_a_window_are_left_out(make_genome, letters, caplog, split):
+    # a run of nine unknown letters stays inside
+    text = letters(250) + "N" * 9 + letters(241) + "N" * 10 + letters(20) + "N" * 10 + letters(460)
+    parts = split(make_genome(text), 30)
+    assert parts.train.tolist() == [[0, 500], [540, 1000 if parts.splits_windows else 690]]
     assert "20 bases lie in pieces shorter than a window (30 bases)" in caplog.text
 
 
@@ -318,10 +305,8 @@ def test_bad_record_names(genome, test, val, says):
 
 @pytest.mark.parametrize("split", [ContiguousSplit(), BlocksSplit(block_size=400), RandomWindowsSplit()])
 def test_parts_too_short_for_one_window_are_named(genome, split):
-    with pytest.raises(UserError) as error:
+    with pytest.raises(UserError, match=r"part of genome 'four' \(four\.fa\) has no interval .* needs 1,500"):
         split(genome, span=1500)
-    assert "part of genome 'four' (four.fa) has no interval as long as a window" in str(error.value)
-    assert "needs 1,500" in str(error.value)
 
 
 @pytest.mark.parametrize("split", [ContiguousSplit(), BlocksSplit(block_size=300), RecordsSplit(["plasmid"])])
