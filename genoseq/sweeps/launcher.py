@@ -59,19 +59,18 @@ class Ended:
     why: str | None = None
 
 
+@dataclass
 class Backend(ABC):
-    """Where jobs run.
+    """Where jobs run. Its options are those of its file in ``conf/hydra/launcher``, where they are explained.
 
-    Parameters
+    Attributes
     ----------
     sweep : Path
         The sweep's folder.
     """
 
     queues: ClassVar[bool] = True  # takes jobs that have to wait for room
-
-    def __init__(self, sweep: Path) -> None:
-        self.sweep = sweep
+    sweep: Path
 
     @abstractmethod
     def room(self, trainers: Sequence[Mapping[str, Any]], jobs: int) -> int:
@@ -123,7 +122,7 @@ def run_jobs(backend: Backend, jobs: Sequence[Job], record: Record, retries: int
     waiting = deque(sorted(jobs, key=lambda job: -job.cost))  # short ones at the end leave no device idle
     active: list[Job] = []
     began: dict[str, float] = {}
-    with Signals() as signals, Display(jobs, at_a_time) as display:
+    with Signals() as signals, Display(jobs) as display:
         try:
             while active or (waiting and not signals.count):
                 if signals.news():

@@ -6,7 +6,6 @@ import os
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from genoseq.errors import UserError
@@ -92,47 +91,31 @@ def make_slots(gpus: Sequence[str], per_job: int, n_jobs: int | None, jobs: int)
     return [Slot(tuple(gpus[i * per_job : (i + 1) * per_job]), threads) for i in range(count)]
 
 
+@dataclass
 class Local(Backend):
-    """Runs as many jobs at a time as this machine has devices for, one process a job.
-
-    Parameters
-    ----------
-    sweep : Path
-    devices : sequence, optional
-        GPUs to use, as ``CUDA_VISIBLE_DEVICES`` names them; one that is named twice takes two jobs. All that are
-        visible if left out, none if the jobs ask for the CPU.
-    devices_per_job : int, optional
-        Devices of a job; its ``trainer.devices`` if left out.
-    n_jobs : int, optional
-        Most jobs at a time; if left out, as many as there are devices, on the CPU one a core.
-    """
+    """Runs as many jobs at a time as this machine has devices for, one process a job."""
 
     queues = False
+    devices: Sequence[int | str] | None = None
+    devices_per_job: int | None = None
+    n_jobs: int | None = None
 
-    def __init__(
-        self,
-        sweep: Path,
-        devices: Sequence[int | str] | None = None,
-        devices_per_job: int | None = None,
-        n_jobs: int | None = None,
-    ) -> None:
-        super().__init__(sweep)
-        self._devices = None if devices is None else [str(device) for device in devices]
-        self._per_job, self._n_jobs = devices_per_job, n_jobs
+    def __post_init__(self) -> None:
         self._free: list[Slot] = []
         self._started: list[tuple[Job, Slot]] = []
         self._running: list[tuple[Job, Slot, Process]] = []
 
     def room(self, trainers: Sequence[Mapping[str, Any]], jobs: int) -> int:
         """Return the number of slots."""
-        gpus = self._devices
-        if gpus is None:
+        if self.devices is None:
             on_cpu = all(trainer.get("accelerator") == "cpu" for trainer in trainers)
             gpus = [] if on_cpu else visible_gpus()
-        per_job = self._per_job
+        else:
+            gpus = [str(device) for device in self.devices]
+        per_job = self.devices_per_job
         if per_job is None:
             per_job = max(processes(trainer, len(gpus)) for trainer in trainers)
-        self._free = make_slots(gpus, per_job, self._n_jobs, jobs)
+        self._free = make_slots(gpus, per_job, self.n_jobs, jobs)
         return len(self._free)
 
     def start(self, jobs: Sequence[Job]) -> None:

@@ -7,6 +7,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,38 +32,21 @@ def _run(job: Job, cwd: Path, env: dict[str, str]) -> Iterator[str | int]:
     yield Process(job, env, cwd).wait()
 
 
+@dataclass
 class RayCluster(Backend):
     """Runs each job as a task of Ray, on this machine or on a cluster.
 
     On a cluster the sweep's folder, the working folder and the Python environment must be at the same path on every
     machine.
-
-    Parameters
-    ----------
-    sweep : Path
-    address : str, optional
-        The cluster to join: ``auto``, or HOST:PORT. Ray is started on this machine if left out.
-    num_gpus, num_cpus : int, optional
-        What Ray started here may give out; what the machine has if left out.
-    gpus_per_job : float, optional
-        GPUs that a job holds, a half for two jobs to share one. Its ``trainer.devices`` if left out; none if the job
-        asks for the CPU or there are no GPUs.
-    cpus_per_job : int, optional
-        Cores that a job holds; one for each of its processes if left out.
     """
 
-    def __init__(
-        self,
-        sweep: Path,
-        address: str | None = None,
-        num_gpus: int | None = None,
-        num_cpus: int | None = None,
-        gpus_per_job: float | None = None,
-        cpus_per_job: int | None = None,
-    ) -> None:
-        super().__init__(sweep)
-        self._address, self._num_gpus, self._num_cpus = address, num_gpus, num_cpus
-        self._gpus_per_job, self._cpus_per_job = gpus_per_job, cpus_per_job
+    address: str | None = None
+    num_gpus: int | None = None
+    num_cpus: int | None = None
+    gpus_per_job: float | None = None
+    cpus_per_job: int | None = None
+
+    def __post_init__(self) -> None:
         self._tasks: dict[Any, Job] = {}
         self._started: set[str] = set()
         self._stopped_at: float | None = None
@@ -132,7 +116,7 @@ class RayCluster(Backend):
     def connect(self) -> Any:
         """Return Ray, joined or started once; it stays up between a sweeper's batches and ends with this process."""
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # these are read when Ray is imported or started
-        if self._address is None:
+        if self.address is None:
             os.environ.setdefault("RAY_AUTH_MODE", "disabled")  # nobody else is to reach it, and it ends with the sweep
             # Ray ends its workers with this process; what they started gets SIGTERM from the kernel, and saves
             os.environ.setdefault("RAY_kill_child_processes_on_worker_exit", "0")
@@ -142,25 +126,25 @@ class RayCluster(Backend):
             fail("hydra/launcher=ray needs the package ray, which is not here: pip install 'genoseq[ray]'")
         if ray.is_initialized():
             return ray
-        options: dict[str, Any] = {"address": self._address}
-        if self._address is None:
-            options = {"address": "local", "num_cpus": self._num_cpus, "num_gpus": self._num_gpus}
+        options: dict[str, Any] = {"address": self.address}
+        if self.address is None:
+            options = {"address": "local", "num_cpus": self.num_cpus, "num_gpus": self.num_gpus}
             options["include_dashboard"] = False
         try:
             ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise UserError(
-                f"Ray cannot be reached at hydra.launcher.address={self._address}: {_first_line(error)}"
+                f"Ray cannot be reached at hydra.launcher.address={self.address}: {_first_line(error)}"
             ) from error
         return ray
 
     def _lease(self, trainer: Mapping[str, Any]) -> dict[str, float]:
         """Return what a job holds while it runs."""
-        gpus = self._gpus_per_job
+        gpus = self.gpus_per_job
         if gpus is None:
             most = int(max((node["num_gpus"] for node in self._nodes()), default=0))
             gpus = 0 if trainer.get("accelerator") == "cpu" or not most else processes(trainer, most)
-        return {"num_gpus": gpus, "num_cpus": self._cpus_per_job or processes(trainer, 1)}
+        return {"num_gpus": gpus, "num_cpus": self.cpus_per_job or processes(trainer, 1)}
 
     def _nodes(self) -> list[dict[str, float]]:
         resources = [node["Resources"] for node in self.connect().nodes() if node["Alive"]]

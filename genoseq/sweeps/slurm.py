@@ -12,7 +12,7 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -142,59 +142,30 @@ def _results(submitted: Any) -> list[Path]:
     return [submitted.task(number).paths.result_pickle for number in range(submitted.num_tasks)]
 
 
+@dataclass
 class Slurm(Backend):
     """Submits the jobs as SLURM job arrays, one rank a task; a job whose time is up saves and is queued again.
 
     A job's nodes are its ``trainer.num_nodes``. Jobs that an earlier command left in the queue are followed. The
     sweep's folder, the working folder and the Python environment must be at the same path on every machine.
-
-    Parameters
-    ----------
-    sweep : Path
-    devices_per_node : int, optional
-        Tasks on each node; the job's ``trainer.devices`` if left out.
-    gpus_per_node : int, optional
-        GPUs on each node; if left out as many as tasks, none if the job asks for the CPU.
-    cpus_per_task : int
-    mem_gb : float
-        Memory on each node, in GiB.
-    timeout_min : int
-        Minutes until a job has to make room.
-    signal_delay_s : int
-        Seconds before that at which it is asked to save.
-    max_num_timeout : int
-        How often a job may run out of time and resume.
-    array_parallelism : int
-        Jobs at a time.
-    setup : sequence of str
-        Lines of shell before the job.
-    extra : mapping
-        More of ``sbatch``'s options.
-    sbatch : str or None
-        ``partition``, ``account``, ``qos`` and ``constraint``, as ``sbatch`` takes them.
     """
 
-    def __init__(
-        self,
-        sweep: Path,
-        devices_per_node: int | None = None,
-        gpus_per_node: int | None = None,
-        cpus_per_task: int = 4,
-        mem_gb: float | None = 16,
-        timeout_min: int = 240,
-        signal_delay_s: int = 120,
-        max_num_timeout: int = 10,
-        array_parallelism: int = 64,
-        setup: Sequence[str] = (),
-        extra: Mapping[str, Any] | None = None,
-        **sbatch: str | None,
-    ) -> None:
-        super().__init__(sweep)
-        self._devices_per_node, self._gpus_per_node = devices_per_node, gpus_per_node
-        self._cpus_per_task, self._mem_gb, self._timeout_min = cpus_per_task, mem_gb, timeout_min
-        self._signal_delay_s, self._max_num_timeout = signal_delay_s, max_num_timeout
-        self._array_parallelism, self._setup = array_parallelism, list(setup)
-        self._extra, self._sbatch = dict(extra or {}), sbatch
+    partition: str | None = None
+    account: str | None = None
+    qos: str | None = None
+    constraint: str | None = None
+    devices_per_node: int | None = None
+    gpus_per_node: int | None = None
+    cpus_per_task: int = 4
+    mem_gb: float | None = 16
+    timeout_min: int = 240
+    signal_delay_s: int = 120
+    max_num_timeout: int = 10
+    array_parallelism: int = 64
+    setup: Sequence[str] = ()
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
         self._submitted: dict[str, tuple[Job, Any]] = {}  # by the job's name, with submitit's job
         self._starts: dict[str, int] = {}  # that are known of
         self._missing: set[str] = set()  # from the queue, at the last look
@@ -209,11 +180,11 @@ class Slurm(Backend):
         """Return how many jobs of an array may run side by side."""
         for trainer in trainers:
             self.shape(trainer)
-        return min(jobs, self._array_parallelism)
+        return min(jobs, self.array_parallelism)
 
     def shape(self, trainer: Mapping[str, Any]) -> Shape:
         """Return what a job with this ``trainer`` node asks for."""
-        asked, devices = trainer.get("devices", 1), self._devices_per_node
+        asked, devices = trainer.get("devices", 1), self.devices_per_node
         if str(asked) in ("auto", "-1"):
             if devices is None:
                 raise UserError(
@@ -223,7 +194,7 @@ class Slurm(Backend):
         elif devices not in (None, processes(trainer, 0)):
             raise UserError(f"hydra.launcher.devices_per_node={devices} and trainer.devices={asked} are not the same")
         tasks = devices or processes(trainer, 0)
-        gpus = self._gpus_per_node
+        gpus = self.gpus_per_node
         if gpus is None:
             gpus = 0 if trainer.get("accelerator") == "cpu" else tasks
         return Shape(int(trainer.get("num_nodes", 1)), tasks, gpus)
@@ -231,22 +202,25 @@ class Slurm(Backend):
     def executor(self, shape: Shape) -> Any:
         """Return submitit's executor for jobs of one shape."""
         slurm = {
-            **self._sbatch,
-            "array_parallelism": self._array_parallelism,
-            "signal_delay_s": self._signal_delay_s,
+            "partition": self.partition,
+            "account": self.account,
+            "qos": self.qos,
+            "constraint": self.constraint,
+            "array_parallelism": self.array_parallelism,
+            "signal_delay_s": self.signal_delay_s,
             # where a site has jobs start without the variables of who submits them
-            "setup": [f"export SUBMITIT_PREEMPT_SIGNAL={PREEMPT}", *self._setup],
-            "additional_parameters": self._extra or None,
+            "setup": [f"export SUBMITIT_PREEMPT_SIGNAL={PREEMPT}", *self.setup],
+            "additional_parameters": dict(self.extra) or None,
         }
-        executor = _submitit().AutoExecutor(self._folder, cluster="slurm", slurm_max_num_timeout=self._max_num_timeout)
+        executor = _submitit().AutoExecutor(self._folder, cluster="slurm", slurm_max_num_timeout=self.max_num_timeout)
         executor.update_parameters(
             name="genoseq",
             nodes=shape.nodes,
             tasks_per_node=shape.tasks,
             gpus_per_node=shape.gpus or None,
-            cpus_per_task=self._cpus_per_task,
-            mem_gb=self._mem_gb,
-            timeout_min=self._timeout_min,
+            cpus_per_task=self.cpus_per_task,
+            mem_gb=self.mem_gb,
+            timeout_min=self.timeout_min,
             **{f"slurm_{name}": value for name, value in slurm.items() if value is not None},
         )
         return executor
@@ -260,7 +234,7 @@ class Slurm(Backend):
             if job.name not in left:
                 by_shape.setdefault(self.shape(job.trainer), []).append(job)
         for shape, new in by_shape.items():
-            tasks = [Task(job, Path.cwd(), self._cpus_per_task) for job in new]
+            tasks = [Task(job, Path.cwd(), self.cpus_per_task) for job in new]
             submitted = self._submit(self.executor(shape), tasks)
             self._submitted |= {job.name: (job, one) for job, one in zip(new, submitted, strict=True)}
         ids = {name: [one.job_id, one.num_tasks] for name, (_, one) in self._submitted.items()}
@@ -370,13 +344,13 @@ class SubmititLocal(Slurm):
 
     def executor(self, shape: Shape) -> Any:
         """Return submitit's executor for jobs of one shape."""
-        executor = _submitit().LocalExecutor(self._folder, max_num_timeout=self._max_num_timeout)
+        executor = _submitit().LocalExecutor(self._folder, max_num_timeout=self.max_num_timeout)
         executor.update_parameters(
             tasks_per_node=shape.tasks,
             gpus_per_node=shape.gpus,
-            timeout_min=self._timeout_min,
-            signal_delay_s=self._signal_delay_s,
-            setup=self._setup,
+            timeout_min=self.timeout_min,
+            signal_delay_s=self.signal_delay_s,
+            setup=list(self.setup),
         )
         return executor
 

@@ -2,12 +2,11 @@
 
 import io
 import json
-import os
 from pathlib import Path
 
 from rich.console import Console
 
-from genoseq.sweeps.display import Display, Progress
+from genoseq.sweeps.display import Display, read_progress
 from genoseq.sweeps.jobs import Job
 
 
@@ -18,35 +17,26 @@ def jobs(folder: Path) -> list[Job]:
     return made
 
 
-def metrics(job: Job, rows: str, at: float) -> None:
-    file = job.folder / "metrics.csv"
-    file.write_text("step,val/bits_per_base\n" + rows)
-    os.utime(file, (at, at))
+def metrics(job: Job, rows: str) -> None:
+    (job.folder / "metrics.csv").write_text("step,val/bits_per_base\n" + rows)
 
 
 def test_progress_is_read_from_the_metrics(tmp_path: Path) -> None:
     job = jobs(tmp_path)[0]
-    progress = Progress(job.folder)
-    progress.look()
-    assert (progress.step, progress.bits, progress.left(100)) == (0, None, None)
-    metrics(job, "10,1.9\n", 1000.0)
-    progress.look()
-    assert (progress.step, progress.bits, progress.left(100)) == (10, 1.9, None)
-    metrics(job, "10,1.9\n30,\n50,1.8\n", 1020.0)
-    progress.look()
-    assert (progress.step, progress.bits, progress.left(100)) == (50, 1.8, 25.0)  # 40 steps took 20 s
-    metrics(job, "10,1.9\n30,wha", 1030.0)  # caught while it is written
-    progress.look()
-    assert progress.step == 50 and progress.left(None) is None
+    assert read_progress(job.folder) == (0, "–")
+    metrics(job, "10,1.9\n30,\n50,1.8\n60,\n")
+    assert read_progress(job.folder) == (60, "1.8000")
+    metrics(job, "10,1.9\n30,wha")  # caught while it is written
+    assert read_progress(job.folder) == (0, "–")
 
 
-def test_the_table_has_every_state_and_the_best(tmp_path: Path) -> None:
+def test_the_console_has_every_state_and_the_best(tmp_path: Path) -> None:
     waiting, running, done, failed = made = jobs(tmp_path)
     console = Console(file=io.StringIO(), force_terminal=True, width=100)
-    with Display(made, 2, console) as display:
+    with Display(made, console) as display:
         running.state, running.device = "running", "gpu 1"
         display.changed(running)
-        metrics(running, "40,1.95\n", 1000.0)
+        metrics(running, "40,1.95\n")
         done.state, done.seconds = "done", 60.0
         (done.folder / "result.json").write_text(json.dumps({"val/bits_per_base": 1.8123}))
         display.changed(done)
@@ -54,10 +44,12 @@ def test_the_table_has_every_state_and_the_best(tmp_path: Path) -> None:
         display.changed(failed)
         display.tick()
         plain = Console(file=io.StringIO(), width=100)
-        plain.print(display.table())
+        plain.print(display.render())
     text = plain.file.getvalue()  # type: ignore[attr-defined]
     assert "1 waiting  1 running  1 done  1 failed" in text and waiting.state == "waiting"
-    assert "lr=1      gpu 1   40/100          1.9500" in text
+    row = next(line for line in text.splitlines() if line.startswith("lr=1"))
+    assert "gpu 1" in row and "40/100" in row and "1.9500" in row
+    assert "2/4" in next(line for line in text.splitlines() if line.startswith("all jobs"))
     assert "failed  lr=3: killed by signal 9 (SIGKILL)" in text
     assert "best so far: 1.8123 validation bits per base, lr=2" in text
 
@@ -65,7 +57,7 @@ def test_the_table_has_every_state_and_the_best(tmp_path: Path) -> None:
 def test_a_log_file_gets_a_line_a_change(tmp_path: Path) -> None:
     made = jobs(tmp_path)
     console = Console(file=io.StringIO(), width=40)  # lines are not wrapped
-    with Display(made, 1, console) as display:
+    with Display(made, console) as display:
         made[0].state, made[0].device, made[0].attempts = "running", "cpu, 1 thread(s)", 2
         display.changed(made[0])
         made[0].state, made[0].seconds, made[0].why = "failed", 65.0, "exit code 1"

@@ -29,7 +29,7 @@ def slurm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_what_slurm_is_asked_for(slurm: Path, tmp_path: Path) -> None:
-    options = {"partition": "gpu", "account": "me", "qos": None, "mem_gb": 32, "setup": ["module load x"]}
+    options = {"partition": "gpu", "account": "me", "mem_gb": 32, "setup": ["module load x"]}
     asks = Slurm(tmp_path, extra={"nice": 5}, **options)  # type: ignore[arg-type]
     text = asks.executor(Shape(nodes=2, tasks=4, gpus=4))._executor._make_submission_file_text("command", "id")
     for line in (
