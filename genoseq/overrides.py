@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Iterable
-from pathlib import Path
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override, Quote, QuotedString
@@ -12,20 +12,9 @@ from hydra.errors import HydraException
 
 from genoseq.errors import UserError
 
-__all__ = ["Override", "key_of", "parse", "quote", "quote_paths", "settings", "short_names", "value_text"]
-
-# where and how a run runs, not what it is
-_NOT_SETTINGS = {"ckpt", "sweep.dir", "hparams_search"}
-
 
 def parse(texts: Iterable[str]) -> list[Override]:
-    """Parse overrides by Hydra's grammar.
-
-    Raises
-    ------
-    UserError
-        If a text is not an override.
-    """
+    """Parse overrides by Hydra's grammar; raise `UserError` naming the text that is none."""
     parser = OverridesParser.create()
     overrides = []
     for text in texts:
@@ -47,16 +36,14 @@ def value_text(override: Override) -> str:
     return str(override.input_line).partition("=")[2].strip()
 
 
-def settings(texts: Iterable[str]) -> dict[str, str]:
-    """Return the values of overrides as they were written, by key.
+def is_setting(override: Override) -> bool:
+    """Return whether an override says what a run is, and not only where or how it runs."""
+    return not override.is_hydra_override() and key_of(override) not in ("ckpt", "sweep.dir", "hparams_search")
 
-    Left out is what says where and how a run runs: `ckpt`, `sweep.dir`, the search preset, and all of ``hydra``.
-    """
-    return {
-        key_of(override): value_text(override)
-        for override in parse(texts)
-        if not override.is_hydra_override() and key_of(override) not in _NOT_SETTINGS
-    }
+
+def settings(texts: Iterable[str]) -> dict[str, str]:
+    """Return the values of those overrides that are settings as they were written, by key."""
+    return {key_of(override): value_text(override) for override in parse(texts) if is_setting(override)}
 
 
 def quote(value: str) -> str:
@@ -73,26 +60,19 @@ def quote_paths(argv: Iterable[str]) -> list[str]:
 
 
 def _quote_path(argument: str) -> str:
-    key, equals, value = argument.partition("=")
-    if not equals or argument.startswith("-"):
+    key, _, value = argument.partition("=")
+    if argument.startswith("-") or not os.path.exists(value):  # noqa: PTH110 (False for a name that is too long)
         return argument
     try:
-        read_whole = not parse([argument])[0].is_sweep_override()
+        reads_whole = not parse([argument])[0].is_sweep_override()
     except UserError:
-        read_whole = False
-    return argument if read_whole or not _exists(value) else f"{key}={quote(value)}"
-
-
-def _exists(path: str) -> bool:
-    try:
-        return Path(path).exists()
-    except (OSError, ValueError):  # too long for a file's name, or no name at all
-        return False
+        reads_whole = False
+    return argument if reads_whole else f"{key}={quote(value)}"
 
 
 def short_names(keys: Iterable[str]) -> dict[str, str]:
     """Return each key's last part (`seq_len` for `data.seq_len`), or the whole key where two share that part."""
-    keys = list(dict.fromkeys(keys))
-    last = {key: key.replace("/", ".").rsplit(".", 1)[-1] for key in keys}
+    dotted = {key: key.replace("/", ".") for key in keys}
+    last = {key: name.rpartition(".")[2] for key, name in dotted.items()}
     shared = Counter(last.values())
-    return {key: name if shared[name] == 1 else key.replace("/", ".") for key, name in last.items()}
+    return {key: last[key] if shared[last[key]] == 1 else name for key, name in dotted.items()}

@@ -34,13 +34,7 @@ def test_a_text_that_is_no_override_is_named(text: str) -> None:
 
 
 def test_settings_leave_out_where_and_how_a_run_runs() -> None:
-    own = [
-        "ckpt='x,=y'",
-        "sweep.dir=z",
-        "hparams_search=grid",
-        "hydra.verbose=true",
-        "hydra/launcher=ray",
-    ]
+    own = ["ckpt='x,=y'", "sweep.dir=z", "hparams_search=grid", "hydra.verbose=true", "hydra/launcher=ray"]
     assert settings(["a=1", *own, "+b=2", "b=3", "~logger"]) == {"a": "1", "b": "3", "logger": ""}
 
 
@@ -56,22 +50,23 @@ def test_paths_that_hydra_would_not_read_are_quoted(tmp_path: Path, monkeypatch:
         Path(name).touch()
     there = quote_paths(["ckpt=seq_len=50,lr=0.1", "data.genome=it's (new)", "+x=1,2"])
     assert [parse([text])[0].value() for text in there] == ["seq_len=50,lr=0.1", "it's (new)", "1,2"]
-    other = ["data.genome=plain.fa", "seed=8", "seed=1,3", "ckpt='1,2'", "-m", "--config-dir=1,2", "x=" + "1," * 300]
+    other = [
+        "data.genome=plain.fa",
+        "seed=8",
+        "seed=1,3",
+        "ckpt='1,2'",
+        "-m",
+        "--config-dir=1,2",
+        "x=" + "1," * 300,
+        "key=/no/such=1,2",
+    ]
     assert quote_paths(other) == other
-
-
-@given(st.lists(st.text(st.characters(categories=("L", "N", "P")), max_size=5)))
-def test_arguments_that_name_no_path_stay_as_they_are(texts: list[str]) -> None:
-    arguments = [f"key=/no/such/{text}" for text in texts] + texts
-    assert quote_paths(arguments) == arguments
-
-
-def test_short_names_tell_keys_apart() -> None:
-    keys = ["data.seq_len", "model.k", "data.k", "data/split", "data.seq_len"]
-    assert list(short_names(keys).values()) == ["seq_len", "model.k", "data.k", "split"]
 
 
 @given(st.lists(st.from_regex(r"[ab]([./][ab]){0,2}", fullmatch=True), unique_by=lambda key: key.replace("/", ".")))
 def test_short_names_differ(keys: list[str]) -> None:
     names = short_names(keys)
     assert list(names) == keys and len(set(names.values())) == len(keys)
+    assert short_names(["data.seq_len", "model.k", "data.k", "data/split", "data.seq_len"]) == {
+        "data.seq_len": "seq_len", "model.k": "model.k", "data.k": "data.k", "data/split": "split",
+    }  # fmt: skip

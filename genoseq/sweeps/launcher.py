@@ -270,7 +270,7 @@ def _plain(node: Any) -> dict[str, Any]:
     return dict(OmegaConf.to_container(node, resolve=True)) if OmegaConf.is_config(node) else {}  # type: ignore[arg-type]
 
 
-def lock(folder: Path) -> FileLock:
+def lock(folder: Path, name: str = ".lock") -> FileLock:
     """Return a held lock on a sweep's folder; it ends with the process that holds it.
 
     Raises
@@ -281,7 +281,7 @@ def lock(folder: Path) -> FileLock:
     from filelock import FileLock, Timeout  # here, as every Hydra application imports this module
 
     folder.mkdir(parents=True, exist_ok=True)
-    held = FileLock(folder / ".lock")
+    held = FileLock(folder / name)
     try:
         held.acquire(timeout=0)
     except Timeout:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from itertools import count, islice
 from pathlib import Path
 
@@ -10,9 +10,10 @@ from hydra.core.utils import JobReturn
 from hydra.plugins.sweeper import Sweeper
 
 from genoseq.errors import UserError
-from genoseq.overrides import key_of, parse, settings
+from genoseq.overrides import key_of, parse
 from genoseq.sweeps.launcher import JobLauncher
 from genoseq.sweeps.read import OBJECTIVE, read_sweep
+from genoseq.sweeps.table import parameters, rank_settings
 from genoseq.trust import check_overrides
 
 
@@ -34,50 +35,31 @@ def replicate(
     best : int
         Number of settings, from the lowest mean validation bits per base up.
     seeds : int or sequence of int
-        How many seeds that the sweep does not have, or these seeds; a setting is not run again with a seed it has.
-
-    Raises
-    ------
-    UserError
-        If no run has finished, or a recorded override may name code.
+        How many seeds, or which; those that the sweep itself ran with are passed over.
     """
     assert sweeper.config is not None and sweeper.launcher is not None
+    folder, trust = Path(sweeper.config.hydra.sweep.dir), list(sweeper.config.get("trust") or [])
+    replaced = {"seed", "trust"}
     for override in parse(arguments):
         if override.is_sweep_override():
             raise UserError(f"{override.input_line}: a replicate takes its settings from the sweep; give one value")
-    folder, trust = Path(sweeper.config.hydra.sweep.dir), list(sweeper.config.get("trust") or [])
+        replaced.add(key_of(override))
     runs = read_sweep(folder)
     runs = runs[~runs["replicate"]]
-    varied = [key for key in runs.attrs["varied"] if key != "seed" and runs[key].nunique(dropna=False) > 1]
-    done = runs[runs[OBJECTIVE].notna()]
-    if done.empty:
+    if runs[OBJECTIVE].isna().all():
         raise UserError(f"no run of the sweep in {folder} has finished, so none is the best")
-    groups = [group for _, group in done.groupby(varied, dropna=False)] if varied else [done]
-    ranked = sorted(groups, key=lambda group: float(group[OBJECTIVE].mean()))
-    used = set(runs["seed"].dropna())
-    fresh = list(islice((n for n in count() if n not in used), seeds) if isinstance(seeds, int) else seeds)
-    batch = [
-        [*_recorded(group["overrides"].iloc[0], arguments, trust), *arguments, f"seed={seed}"]
-        for group in ranked[:best]
-        for seed in fresh
-        if seed not in set(group["seed"])
-    ]
+    # not what only the replicates of an earlier command varied
+    runs.attrs["varied"] = [key for key in runs.attrs["varied"] if runs[key].nunique(dropna=False) > 1]
+    ranked = rank_settings(runs).dropna(subset=OBJECTIVE)
+    used = set(runs["seed"])
+    unused = (seed for seed in (count() if isinstance(seeds, int) else seeds) if seed not in used)
+    fresh = list(islice(unused, seeds if isinstance(seeds, int) else None))
+    batch = []
+    for texts in ranked["overrides"].head(best):
+        recorded = [str(override.input_line) for override in parse(texts) if key_of(override) not in replaced]
+        check_overrides(recorded, trust)  # the folder may come from somebody else
+        batch += [[*recorded, *arguments, f"seed={seed}"] for seed in fresh]
     if isinstance(sweeper.launcher, JobLauncher):  # it names folders after what varies
-        sweeper.launcher.varied = [*varied, "seed"]
+        sweeper.launcher.varied = [*parameters(runs), "seed"]
     sweeper.validate_batch_is_legal(batch)
     return sweeper.launcher.launch(batch, initial_job_idx=len(runs))
-
-
-def _recorded(texts: Iterable[str], arguments: Sequence[str], trust: Sequence[str]) -> list[str]:
-    """Return a run's recorded overrides as they were written, without those that the command gives itself.
-
-    Raises
-    ------
-    UserError
-        If one may name code: the folder may come from somebody else.
-    """
-    own = {key_of(override) for override in parse(arguments)} | {"seed", "trust"}
-    kept = [o for o in parse(texts) if key_of(o) not in own and settings([str(o.input_line)])]
-    recorded = [str(override.input_line) for override in kept]
-    check_overrides(recorded, trust)
-    return recorded

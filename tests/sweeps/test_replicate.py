@@ -64,15 +64,10 @@ def test_three_fresh_seeds_of_the_best_by_default(tmp_path: Path) -> None:
     assert again.jobs == launcher.jobs and again.first == 3
 
 
-def test_seeds_that_the_sweep_has_are_not_fresh(tmp_path: Path) -> None:
-    assert [job[-1] for job in replicate(sweep_of(tmp_path, seeds=(1, 0, 2)), best=1).jobs] == [
-        "seed=3", "seed=4", "seed=5",
-    ]  # fmt: skip
-
-
-def test_given_seeds_run_where_a_setting_lacks_them(tmp_path: Path) -> None:
-    jobs = replicate(sweep_of(tmp_path), best=2, seeds=[0, 7]).jobs
-    assert [job[-1] for job in jobs] == ["seed=7", "seed=7"]
+@pytest.mark.parametrize(("seeds", "fresh"), [(3, [3, 4, 5]), (1, [3]), ([2, 7, 9], [7, 9])])
+def test_seeds_that_the_sweep_has_are_not_fresh(tmp_path: Path, seeds: Any, fresh: list[int]) -> None:
+    jobs = replicate(sweep_of(tmp_path, seeds=(1, 0, 2)), best=2, seeds=seeds).jobs
+    assert jobs == [[f"{LR}={lr}", COMMAND, f"seed={seed}"] for lr in (0.01, 0.001) for seed in fresh]
 
 
 def test_recorded_overrides_stay_as_they_were_written(tmp_path: Path) -> None:

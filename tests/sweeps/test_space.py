@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from genoseq.errors import UserError
-from genoseq.overrides import parse
+from genoseq.overrides import parse, quote
 
 optuna = pytest.importorskip("optuna", reason="searches with Optuna are an extra")
 
@@ -19,10 +19,9 @@ from optuna.distributions import IntDistribution as Int  # noqa: E402
 from genoseq.sweeps.space import Space, read_space  # noqa: E402
 
 
-def sample(space: Space, seed: int = 0) -> dict[str, Any]:
+def sample(space: Space, seed: int) -> dict[str, Any]:
     """Return a trial's values."""
-    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed))
-    return dict(study.ask(space.distributions).params)
+    return dict(optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=seed)).ask(space.distributions).params)
 
 
 @pytest.mark.parametrize(
@@ -48,45 +47,35 @@ def sample(space: Space, seed: int = 0) -> dict[str, Any]:
 )
 def test_each_kind_of_sweep_is_a_distribution(sweep: str, distribution: object) -> None:
     for space in (read_space({}, [f"x.y={sweep}"]), read_space({"x.y": sweep}, [])):
-        assert space == Space({"x.y": distribution}, [], {"x.y": sweep})
-    added = read_space({}, [f"+x.y={sweep}"])
-    assert added.overrides(sample(added))[0].startswith("+x.y=")
+        assert space == Space({"x.y": distribution}, [], {"x.y": str(distribution)})
+    assert list(read_space({}, [f"+x.y={sweep}"]).distributions) == ["+x.y"]
 
 
 @pytest.mark.parametrize(
     ("sweep", "reason"),
     [
-        ("glob(*)", "name the options"),
         ("interval(2, 1)", "`low <= high` must hold"),
         ("tag(log, interval(0, 1))", "`low > 0` must hold"),
-        ("interval(0, inf)", "two finite ends"),
-        ("interval(nan, 1)", "two finite ends"),
-        ("tag(log, choice(1, 2))", "only for an interval"),
-        ("tag(fast, interval(1, 2))", "the only tag is log"),
-        ("range(3, 3)", "empty"),
         ("range(0, 3, 0)", "must not be zero"),
         ("range(0.0, 3.0, 0.0)", "Invalid range"),
+        *((sweep, "cannot be sampled") for sweep in ("glob(*)", "interval(0, inf)", "interval(nan, 1)", "range(3, 3)")),
+        *((f"tag({tag})", "cannot be sampled") for tag in ("log, choice(1, 2)", "a, interval(1, 2)", "log, range(3)")),
+        ("rnn2", "varies nothing"),
     ],
 )
-def test_a_sweep_that_cannot_be_sampled_is_one_sentence(sweep: str, reason: str) -> None:
-    with pytest.raises(UserError, match=f"^optimizer=.*{reason}") as error:
-        read_space({}, [f"optimizer={sweep}"])
-    assert "\n" not in str(error.value)
-
-
-def test_a_space_without_a_sweep_says_how_to_write_one() -> None:
-    with pytest.raises(UserError, match=r"varies nothing: write one as .*tag\(log,interval\(low,high\)\)"):
-        read_space({"seed": "3"}, ["model=rnn2"])
+def test_what_cannot_be_sampled_is_one_sentence(sweep: str, reason: str) -> None:
+    with pytest.raises(UserError, match=rf"{reason}.*write what varies as .*tag\(log,interval\(low,high\)\)") as error:
+        read_space({"seed": "3"}, [f"optimizer={sweep}"])
+    assert "\n" not in str(error.value) and str(error.value).startswith(("the sweep", f"optimizer={sweep}"))
 
 
 def test_the_command_takes_precedence_over_the_preset() -> None:
     preset = {"a.lr": "tag(log, interval(1e-4, 1e-2))", "a.size": "8,16", "a.rate": "0.5", "a.off": None}
     space = read_space(preset, ["a.size=64", "model=rnn1,rnn2", "a.b='x=1, y'", "a.lr=interval(0,1)", "sweep.dir=x"])
-    assert space.distributions == {"a.lr": Float(0.0, 1.0), "model": Categorical(("rnn1", "rnn2"))}
-    assert list(space.distributions) == ["a.lr", "model"]  # by name
+    assert list(space.distributions.items()) == [("a.lr", Float(0.0, 1.0)), ("model", Categorical(("rnn1", "rnn2")))]
     assert space.constants == ["a.rate=0.5", "a.size=64", "a.b='x=1, y'", "sweep.dir=x"]
     assert space.overrides({"a.lr": 0.123456, "model": "rnn2"}) == [*space.constants, "a.lr=0.1235", "model=rnn2"]
-    assert "sweep.dir" not in space.settings and space.settings["model"] == "rnn1,rnn2"
+    assert sorted(space.settings) == ["a.b", "a.lr", "a.rate", "a.size", "model"]  # not where it runs
     for argument in ("~a.lr", "+a.lr=1"):
         narrowed = read_space(preset, [argument])
         assert list(narrowed.distributions) == ["a.size"] and argument in narrowed.constants
@@ -94,39 +83,36 @@ def test_the_command_takes_precedence_over_the_preset() -> None:
     assert list(last.distributions) == ["a.size"] and last.constants == ["a.lr=3"]
 
 
-def test_examples_hold_each_option_of_each_group() -> None:
-    space = read_space({}, ["model=rnn1,rnn2,rnn3", "data/split=blocks,bed", "a.b=1,2", "a.lr=interval(0,1)", "seed=1"])
-    rows = space.examples()
-    assert len(rows) == 3 and all(row[0] == "seed=1" and {"a.lr=0.0", "a.b=1"} < set(row) for row in rows)
-    groups = {text for row in rows for text in row if "." not in text} - {"seed=1"}
-    assert groups == {"model=rnn1", "model=rnn2", "model=rnn3", "data/split=blocks", "data/split=bed"}
+def test_examples_hold_every_choice() -> None:
+    space = read_space({}, ["model=rnn1,rnn2,rnn3", "data/split=blocks,bed", "a.lr=interval(0,1)", "seed=1"])
+    assert space.examples() == [
+        ["seed=1", "a.lr=0.0", "data/split=blocks", "model=rnn1"],
+        ["seed=1", "a.lr=0.0", "data/split=bed", "model=rnn2"],
+        ["seed=1", "a.lr=0.0", "data/split=blocks", "model=rnn3"],
+    ]
 
 
 @pytest.mark.parametrize(
-    ("low", "high", "value", "text"),
+    ("distribution", "value", "text"),
     [
-        (0.0, 1.0, 0.123456789, "0.1235"),
-        (1e-5, 1.0, 0.0000123456, "1.235e-05"),
-        (0.12344, 0.2, 0.123441, "0.12344"),  # not below the interval
-        (0.1, 0.12346, 0.123459, "0.12346"),  # nor above
-        (0.5, 0.50001, 0.5000049876, "0.5000049876"),  # four digits would leave one value
-        (3.0, 3.0, 3.0, "3.0"),
-        (-2.0, -1.0, -1.23456, "-1.235"),
+        (Float(0.0, 1.0), 0.123456789, "0.1235"),
+        (Float(1e-5, 1.0), 0.0000123456, "1.235e-05"),
+        (Float(0.12344, 0.2), 0.123441, "0.12344"),  # not below the interval
+        (Float(0.1, 0.12346), 0.123459, "0.12346"),  # nor above
+        (Float(1000.0, 2000.0, step=0.5), 1000.5, "1000.5"),
+        (Float(-2.0, -1.0), -1.23456, "-1.235"),
     ],
 )
-def test_a_sampled_number_is_short_and_inside(low: float, high: float, value: float, text: str) -> None:
-    assert Space({"x": Float(low, high)}, [], {}).varied({"x": value}) == [f"x={text}"]
+def test_a_sampled_number_is_short_and_inside(distribution: Float, value: float, text: str) -> None:
+    assert Space({"x": distribution}, [], {}).varied({"x": value}) == [f"x={text}"]
 
 
 numbers = st.floats(allow_nan=False, allow_infinity=False, min_value=-1e30, max_value=1e30)
 positive = st.floats(min_value=1e-30, max_value=1e30)
 integers = st.integers(-(10**6), 10**6)
-choices = st.one_of(
-    integers.map(str), numbers.map(repr), st.from_regex(r"[a-z]{1,8}", fullmatch=True),
-    st.text(st.characters(codec="ascii", categories=("L", "N", "P", "Zs")), max_size=6).map(
-        lambda text: "'" + text.replace("\\", "").replace("'", "\\'") + "'"
-    ),
-)  # fmt: skip
+names = st.from_regex(r"[a-z]{1,8}", fullmatch=True)
+quoted = st.text(st.characters(codec="ascii", categories=("L", "N", "P", "Zs")), max_size=6).map(quote)
+choices = st.one_of(integers.map(str), numbers.map(repr), names, quoted)
 
 
 @st.composite
@@ -144,8 +130,7 @@ def sweeps(draw: Any) -> str:
         return f"range({low}.0,{low + n * step!r},{step})"
     ends = {"float": numbers, "log": positive, "int": integers, "int-log": st.integers(1, 10**6)}[kind]
     low, high = sorted((draw(ends), draw(ends)))
-    text = f"interval({low!r},{high!r})"
-    text = f"tag(log,{text})" if "log" in kind else text
+    text = f"tag(log,interval({low!r},{high!r}))" if "log" in kind else f"interval({low!r},{high!r})"
     return f"int({text})" if "int" in kind else text
 
 
@@ -163,13 +148,3 @@ def test_a_sampled_override_lies_in_the_sweep(text: str, seed: int) -> None:
         assert type(value) is type(next(iter(sweep.range())))
     else:
         assert sweep.start <= value <= sweep.end and type(value) is type(sweep.start)
-
-
-@given(st.floats(1e-6, 1.0), st.floats(1.0, 1e6), st.integers(0, 100))
-def test_rounding_moves_a_number_little(low: float, factor: float, seed: int) -> None:
-    space = Space({"x": Float(low, low * factor, log=True)}, [], {})
-    value = sample(space, seed)["x"]
-    text = space.varied({"x": value})[0].removeprefix("x=")
-    assert math.isclose(float(text), value, rel_tol=5.1e-4)
-    if factor >= 1.2 and float(text) not in (low, low * factor):
-        assert float(f"{float(text):.4g}") == float(text)
