@@ -7,142 +7,64 @@ import importlib
 import re
 import sys
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import Any, TypeVar
 
 from genoseq.errors import UserError
 from genoseq.overrides import parse
 
 T = TypeVar("T")
-_NO_PLACES: Mapping[str, type] = MappingProxyType({})
 _NEVER = {*sys.stdlib_module_names, "hydra"}  # no advice to trust these
 _HYDRAS = {"_target_", "_convert_", "_recursive_"}  # how Hydra passes arguments does not matter to plain values
 
 
-def check_target(target: str, trust: Sequence[str] = ()) -> None:
-    """Check that a dotted path lies in genoseq or in a trusted package. Nothing is imported.
+def trusted_class(target: Any, base: type[T], trust: Sequence[str] = ()) -> type[T]:
+    """Return the class at a dotted path if it is a `base`, defined in genoseq or in a package or module of `trust`.
 
-    Parameters
-    ----------
-    target : str
-        ``package.module.Class``.
-    trust : sequence of str
-        Packages, or modules of packages, whose authors the user trusts.
-
-    Raises
-    ------
-    UserError
-        If it lies elsewhere, lies in Hydra, or is not identifiers joined by dots.
+    Nothing is imported before the path is known to lie in one of them.
     """
-    shown = _shown(target)
+    packages = ("genoseq", *([trust] if isinstance(trust, str) else map(str, trust)))
+    shown = f"{target!r:.100}" if isinstance(target, str) else f"a {type(target).__name__}"
     if not isinstance(target, str) or not all(part.isidentifier() for part in target.split(".")):
         raise UserError(f"{shown} is not the dotted path of a class")
-    if _inside(target, ("hydra",)) or not _inside(target, _packages(trust)):
-        root = target.partition(".")[0]
-        advice = "" if root in _NEVER else f"; if you trust its authors, add trust=[{root}]"
-        raise UserError(
-            f"{shown} is neither in genoseq nor in a package that trust= names, and was not imported{advice}"
-        )
-
-
-def trusted_class(target: str, base: type[T], trust: Sequence[str] = ()) -> type[T]:
-    """Return the class at a dotted path if it is defined in genoseq or in a trusted package and is a `base`.
-
-    Raises
-    ------
-    UserError
-        If `check_target` refuses it, it cannot be imported, or it is anything but such a class.
-    """
-    check_target(target, trust)
+    root = target.partition(".")[0]
+    if root == "hydra" or not _inside(target, packages):
+        advice = "" if root in _NEVER else f"; if you trust its authors, add trust=[{root:.100}]"
+        raise UserError(f"{shown} is neither in genoseq nor in a package of trust=, and was not imported{advice}")
     module, _, name = target.rpartition(".")
     try:
         found = vars(importlib.import_module(module or target)).get(name)
     except Exception as error:
-        raise UserError(f"{_shown(target)} cannot be imported: {_reason(error)}") from error
-    if not isinstance(found, type) or not _inside(found.__module__, _packages(trust)) or not issubclass(found, base):
-        kind = "class" if base is object else f"subclass of {base.__name__}"
-        raise UserError(f"{_shown(target)} is not a {kind} defined in genoseq or in a trusted package")
+        raise UserError(f"{shown} cannot be imported: {_reason(error)}") from error
+    if not isinstance(found, type) or not _inside(found.__module__, packages) or not issubclass(found, base):
+        raise UserError(f"{shown} is not a {base.__name__} class defined in genoseq or in a trusted package")
     return found
 
 
 def instantiate_trusted(
-    node: Any, base: type[T], trust: Sequence[str] = (), places: Mapping[str, type] = _NO_PLACES, **extra: Any
+    node: Any, base: type[T], trust: Sequence[str] = (), places: Mapping[str, type] | None = None, **extra: Any
 ) -> T:
-    """Build the object that a file from outside describes.
+    """Build the object that a file from outside describes: ``_target_``, a subclass of `base`, with plain arguments.
 
-    Strings are taken literally: nothing is resolved or interpolated.
+    Strings are taken literally: nothing is resolved or interpolated. `extra` arguments take precedence.
 
     Parameters
     ----------
-    node : mapping
-        ``_target_`` and the arguments of its class: None, booleans, numbers, strings, and lists and mappings of them.
-    base : type
-        The class must be a subclass of it.
-    trust : sequence of str
-        As in `check_target`.
     places : mapping of str to type
         Arguments that are objects themselves, with their base classes; such an object may be ``_partial_``.
-    extra : Any
-        Arguments of the caller, which take precedence.
-
-    Raises
-    ------
-    UserError
-        If the node asks for anything else, or its class refuses the arguments.
     """
-    kind, arguments = _parse(node, base, trust, places)
-    return _call(kind, arguments, **extra)
-
-
-def check_overrides(overrides: Sequence[str], trust: Sequence[str] = ()) -> None:
-    """Check overrides that a file from outside recorded, before they are composed.
-
-    Raises
-    ------
-    UserError
-        If one names a class that is not in genoseq or a trusted package, calls a resolver, or leaves the config folder.
-    """
-    for text, override in zip(overrides, parse(overrides), strict=True):
-        shown = f"the recorded override {_shown(text)}"
-        key: str = override.key_or_group
-        value: Any = override.value()
-        if re.search(r"\$\{.*:", text, re.DOTALL):  # also ${${name}:…}, whose name is another key's value
-            raise UserError(f"{shown} calls a resolver; give its value instead")
-        # the choice of a group is a path below the config folder
-        if ".." in key or ("." not in key and ".." in str(value)):
-            raise UserError(f"{shown} names a config outside the config folder")
-        if override.is_sweep_override() or re.match(r"hydra\b", key) or re.match(r"hydra\b", override.package or ""):
-            raise UserError(f"{shown} is not a setting of one run")
-        targets: list[Any] = [value] if "_target_" in key else _targets(value)
-        for target in targets:
-            trusted_class(target, object, trust)
-
-
-def _parse(
-    node: Any, base: type[T], trust: Sequence[str], places: Mapping[str, type]
-) -> tuple[type[T], dict[str, Any]]:
-    if not isinstance(node, Mapping) or "_target_" not in node:
+    if not isinstance(node, dict) or "_target_" not in node:
         raise UserError(f"the checkpoint's config names no {base.__name__} class")
     kind = trusted_class(node["_target_"], base, trust)
     arguments: dict[str, Any] = {}
     for name, value in node.items():
-        if name in places and isinstance(value, Mapping):
-            arguments[name] = _nested(value, places[name], trust)
-        elif isinstance(name, str) and not name.startswith("_") and _is_plain(value):
+        if places and name in places and isinstance(value, dict):
+            inner = {key: v for key, v in value.items() if key != "_partial_"}
+            build = functools.partial(instantiate_trusted, inner, places[name], trust)
+            arguments[name] = build if value.get("_partial_") is True else build()
+        elif isinstance(name, str) and not name.startswith("_") and is_plain(value) and not _targets(name, value):
             arguments[name] = value
         elif name not in _HYDRAS:
-            raise UserError(f"the argument {_shown(name)} of {_shown(node['_target_'])} is not a plain value")
-    return kind, arguments
-
-
-def _nested(node: Mapping[str, Any], base: type, trust: Sequence[str]) -> Any:
-    partial = node.get("_partial_", False) is True
-    kind: type[Any]
-    kind, arguments = _parse({k: v for k, v in node.items() if k != "_partial_"}, base, trust, _NO_PLACES)
-    return functools.partial(_call, kind, arguments) if partial else _call(kind, arguments)
-
-
-def _call(kind: type[T], arguments: dict[str, Any], /, **extra: Any) -> T:
+            raise UserError(f"the argument {str(name)!r:.100} of {kind.__name__} is not a plain value")
     try:
         return kind(**(arguments | extra))
     except UserError:
@@ -151,33 +73,43 @@ def _call(kind: type[T], arguments: dict[str, Any], /, **extra: Any) -> T:
         raise UserError(f"{kind.__name__} cannot be built with the checkpoint's arguments: {_reason(error)}") from error
 
 
-def _is_plain(value: Any, depth: int = 0) -> bool:
-    if depth > 20:  # a pickled list may hold itself
+def check_overrides(overrides: Sequence[str], trust: Sequence[str] = ()) -> None:
+    """Check that recorded overrides name only trusted classes, call no resolver and stay in the config folder."""
+    for text, override in zip(overrides, parse(overrides), strict=True):
+        shown = f"the recorded override {text!r:.100}"
+        key, value = override.key_or_group, override.value()
+        if re.search(r"\$\{.*:", text, re.DOTALL):  # also ${${name}:…}, whose name is another key's value
+            raise UserError(f"{shown} calls a resolver; give its value instead")
+        outside = ".." in key or ("." not in key and ".." in str(value))  # of the config folder, as a group's choice
+        if outside or override.is_sweep_override() or "hydra" in f"{key}@{override.package}":
+            raise UserError(f"{shown} is not a setting of one run")
+        for target in _targets(key, value):
+            trusted_class(target, object, trust)
+
+
+def is_plain(value: Any, depth: int = 0, seen: set[int] | None = None) -> bool:
+    """Return whether a value is None, a boolean, a number, a string, or a tree of dicts and lists of them."""
+    if not isinstance(value, (dict, list)):
+        return value is None or type(value) in (bool, int, float, str)
+    seen = set() if seen is None else seen
+    if depth > 20 or id(value) in seen:  # a pickled list may hold itself, or unfold to gigabytes
         return False
-    if isinstance(value, Mapping):
-        return "_target_" not in value and all(isinstance(k, str) and _is_plain(v, depth + 1) for k, v in value.items())
-    if isinstance(value, (list, tuple)):
-        return all(_is_plain(v, depth + 1) for v in value)
-    return value is None or type(value) in (bool, int, float, str)
+    seen.add(id(value))
+    inner = [*value, *value.values()] if isinstance(value, dict) else value
+    return all(is_plain(v, depth + 1, seen) for v in inner)
 
 
-def _targets(value: Any) -> list[Any]:
-    """Return every ``_target_`` in plain containers."""
-    if isinstance(value, Mapping):
-        return [target for k, v in value.items() for target in ([v] if str(k) == "_target_" else _targets(v))]
-    return [target for v in value for target in _targets(v)] if isinstance(value, (list, tuple)) else []
-
-
-def _packages(trust: Sequence[str]) -> tuple[str, ...]:
-    return ("genoseq", *([trust] if isinstance(trust, str) else map(str, trust)))
+def _targets(key: str, value: Any) -> list[Any]:
+    """Return the values, in dicts and lists too, whose keys say ``_target_``."""
+    if isinstance(value, dict):
+        return [target for name, inner in value.items() for target in _targets(f"{key}.{name}", inner)]
+    if isinstance(value, list):
+        return [target for inner in value for target in _targets(key, inner)]
+    return [value] if "_target_" in key else []
 
 
 def _inside(path: str, packages: Sequence[str]) -> bool:
     return any(path == package or path.startswith(f"{package}.") for package in packages)
-
-
-def _shown(text: Any) -> str:
-    return f"'{text}'" if isinstance(text, str) and text.isprintable() and len(text) <= 100 else f"{text!r:.100}"
 
 
 def _reason(error: Exception) -> str:

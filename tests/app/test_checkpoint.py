@@ -127,7 +127,7 @@ def test_a_command_refuses_it_and_imports_nothing(ours: dict[str, Any], marker: 
     command = [sys.executable, "-m", "genoseq.evaluate", "ckpt=planted.ckpt", "hydra.run.dir=evaluated"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
     assert done.returncode == 2 and done.stderr.count("\n") == 1, done.stderr
-    assert done.stderr.startswith("genoseq: 'evil.Net' is neither in genoseq nor in a package that trust= names")
+    assert done.stderr.startswith("genoseq: 'evil.Net' is neither in genoseq nor in a package of trust=")
 
 
 class Bomb:
@@ -181,7 +181,7 @@ def test_a_small_file_cannot_claim_large_tensors(ours: dict[str, Any], tmp_path:
         net = LSTM(5, embed_dim=4, hidden_size=10**6)
     shapes = {name: weight.shape for name, weight in net.state_dict().items()}
     checkpoint["state_dict"] |= {f"net.{name}": torch.zeros(1).expand(shape) for name, shape in shapes.items()}
-    with pytest.raises(UserError, match=r"describes a network of .* bytes"):
+    with pytest.raises(UserError, match="larger network than it holds"):
         restored(checkpoint, tmp_path)
     checkpoint["state_dict"] |= {f"net.{name}": torch.empty(shape, device="meta") for name, shape in shapes.items()}
     with pytest.raises(UserError, match="was not written by genoseq"):
