@@ -11,11 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 from composed import compose
 
 from genoseq.app import build
-from genoseq.app.checkpoint import load_checkpoint
 from genoseq.data import fetch
 from genoseq.errors import UserError
 
@@ -61,15 +59,6 @@ def refused(tiny: tuple[str, ...], tmp_path: Path) -> Callable[..., None]:
         assert not missing, f"{missing} not in: {said}"
 
     return run
-
-
-@pytest.fixture(scope="module")
-def run(run_verb: Callable[..., Any], tiny: tuple[str, ...], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a finished run."""
-    folder = tmp_path_factory.mktemp("bad") / "run"
-    ran = run_verb("train", folder, *tiny, f"data.genome={LETTERS}", "scheduler=none")
-    assert ran.code == 0, ran.err
-    return folder
 
 
 # ---- the genome and its split ----------------------------------------------------------------------------------------
@@ -181,34 +170,13 @@ def test_an_error_of_ours_keeps_its_traceback(
     assert ran.code == 1 and "Traceback" in ran.err and "a defect" in ran.err
 
 
-# ---- checkpoints (tests/app/test_checkpoint.py has the rest) --------------------------------------------------------
+# ---- checkpoints and output folders (tests/app/test_checkpoint.py has the rest) --------------------------------------
 
 
-def foreign(kind: str, path: Path, good: Path) -> None:
-    if kind == "plain dict":
-        torch.save({"state_dict": {"weight": torch.zeros(3)}}, path)
-    elif kind == "tensor":
-        torch.save(torch.zeros(3), path)
-    elif kind == "text":
-        path.write_text("these are no weights\n")
-    elif kind == "cut short":
-        path.write_bytes(good.read_bytes()[:-200])
-    elif kind == "folder":
-        path.mkdir()
-
-
-@pytest.mark.parametrize("kind", ["missing", "folder", "plain dict", "tensor", "text", "cut short"])
-def test_a_checkpoint_that_is_not_ours(run: Path, tmp_path: Path, kind: str) -> None:
-    foreign(kind, path := tmp_path / "theirs.ckpt", run / "checkpoints" / "last.ckpt")
-    with pytest.raises(UserError, match=f"ckpt={path}"):
-        load_checkpoint(str(path))
-
-
-def test_commands_that_have_a_checkpoint(
-    run_verb: Callable[..., Any], tiny: tuple[str, ...], run: Path, tmp_path: Path
-) -> None:
-    config, ckpt = (*tiny, f"data.genome={LETTERS}", "scheduler=none"), run / "checkpoints" / "last.ckpt"
-    before = content(run)
+def test_commands_that_have_a_checkpoint(run_verb: Callable[..., Any], tiny: tuple[str, ...], tmp_path: Path) -> None:
+    config, run = (*tiny, f"data.genome={LETTERS}", "scheduler=none"), tmp_path / "run"
+    assert run_verb("train", run, *config).code == 0
+    before, ckpt = content(run), run / "checkpoints" / "last.ckpt"
     other = ("trainer.max_steps=8", "model.hidden_size=8", f"ckpt={ckpt}")
     sentence(run_verb("train", tmp_path / "new", *config, *other), f"ckpt={ckpt}", "model.hidden_size=16")
     sentence(run_verb("train", run, *config, *other), run, "other settings", "model.hidden_size=16 (now 8)")
@@ -216,9 +184,6 @@ def test_commands_that_have_a_checkpoint(
     (empty := tmp_path / "empty.fa").touch()
     sentence(run_verb("evaluate", tmp_path / "evaluated", f"ckpt={ckpt}", f"data.genome={empty}"), empty, "is empty")
     assert content(run) == before
-
-
-# ---- the output folder ----------------------------------------------------------------------------------------------
 
 
 def test_a_folder_that_cannot_be_made(run_verb: Callable[..., Any], tiny: tuple[str, ...], tmp_path: Path) -> None:

@@ -1,13 +1,16 @@
 """Checkpoints: what they record, what of them is trusted, and what a run resumes from."""
 
 import copy
+import functools
 import pickle
+import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
+from zipfile import ZIP_DEFLATED, ZipFile
 
 import pytest
 import torch
@@ -16,13 +19,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from genoseq.app import build
-from genoseq.app.checkpoint import (
-    checkpoint_metadata,
-    load_checkpoint,
-    restore_data,
-    restore_module,
-    resumed_step,
-)
+from genoseq.app.checkpoint import checkpoint_metadata, load_checkpoint, restore_data, restore_module, resumed_step
 from genoseq.errors import UserError
 from genoseq.models.lstm import LSTM
 
@@ -72,10 +69,7 @@ def planted(ours: dict[str, Any], place: str, node: Any) -> dict[str, Any]:
     """Return a copy with a node of its config (``model``, ``data.split``, …) replaced."""
     checkpoint = copy.deepcopy(ours)
     *parents, last = place.split(".")
-    config = checkpoint["genoseq"]["config"]
-    for name in parents:
-        config = config[name]
-    config[last] = node
+    functools.reduce(dict.__getitem__, parents, checkpoint["genoseq"]["config"])[last] = node
     return checkpoint
 
 
@@ -86,17 +80,19 @@ def test_a_network_comes_back(ours: dict[str, Any], tmp_path: Path) -> None:
 
 
 HUB = {"_target_": "torch.hub.load", "repo_or_dir": ".", "model": "net", "source": "local"}
+TOUCH = {"_target_": "os.system", "command": "touch ran"}
+UNFOLDING = functools.reduce(lambda inner, _: [inner] * 10, range(20), [1])
 LIGHTNING = "lightning.pytorch.LightningModule.load_from_checkpoint"
 PLANTS: dict[str, tuple[str, Any]] = {
     "torch.hub.load": ("model", HUB),
     "builtins.eval": ("model", {"_target_": "builtins.eval", "_args_": ["open('ran', 'w')"]}),
-    "os.system": ("model", {"_target_": "os.system", "command": "touch ran"}),
-    "an argument of the network": ("model.embed_dim", {"_target_": "os.system", "command": "touch ran"}),
-    "a list in an argument": ("model.embed_dim", [{"_target_": "os.system", "command": "touch ran"}]),
-    "the genome": ("data.genome", {"_target_": "os.system", "command": "touch ran"}),
-    "the tokenizer": ("data.tokenizer", {"_target_": "os.system", "command": "touch ran", "_partial_": True}),
+    "os.system": ("model", TOUCH),
+    "an argument of the network": ("model.embed_dim", TOUCH),
+    "a list in an argument": ("model.embed_dim", [TOUCH]),
+    "the genome": ("data.genome", TOUCH),
+    "the tokenizer": ("data.tokenizer", {**TOUCH, "_partial_": True}),
     "the split": ("data.split", HUB),
-    "the split's argument": ("data.split.test", {"_target_": "os.system", "command": "touch ran"}),
+    "the split's argument": ("data.split.test", TOUCH),
     "the data": ("data._target_", "subprocess.Popen"),
     "torch.load": ("model", {"_target_": "torch.load", "f": "bomb.pt", "weights_only": False}),
     "load_from_checkpoint": ("model", {"_target_": LIGHTNING, "checkpoint_path": "bomb.pt", "weights_only": False}),
@@ -111,6 +107,7 @@ PLANTS: dict[str, tuple[str, Any]] = {
     "a network of ten million layers": ("model.num_layers", 10**7),
     "no node": ("model", {}),
     "a list": ("data", []),
+    "a list that unfolds to 10^20 items": ("model.embed_dim", UNFOLDING),
 }
 
 
@@ -151,26 +148,16 @@ def test_a_pickle_with_code(ours: dict[str, Any], tmp_path: Path, marker: Path) 
         marker.unlink()  # so the code works where pickle is trusted
 
 
-def shorter(weights: dict[str, Any]) -> None:
-    del weights["net.head.bias"]
-
-
-def longer(weights: dict[str, Any]) -> None:
-    weights["net.more"] = torch.zeros(3)
-
-
-def other_shape(weights: dict[str, Any]) -> None:
-    weights["net.head.bias"] = torch.zeros(1, 5)
-
-
-def no_tensor(weights: dict[str, Any]) -> None:
-    weights["net.head.bias"] = [0.0] * 5
-
-
-@pytest.mark.parametrize("change", [shorter, longer, other_shape, no_tensor])
-def test_weights_of_another_network(ours: dict[str, Any], tmp_path: Path, change: Callable[..., None]) -> None:
+@pytest.mark.parametrize(
+    ("name", "weight"),
+    [("head.bias", None), ("more", torch.zeros(3)), ("head.bias", torch.zeros(1, 5)), ("head.bias", [0.0] * 5)],
+    ids=["absent", "another", "another shape", "no tensor"],
+)
+def test_weights_of_another_network(ours: dict[str, Any], tmp_path: Path, name: str, weight: Any) -> None:
     checkpoint = copy.deepcopy(ours)
-    change(checkpoint["state_dict"])
+    checkpoint["state_dict"][f"net.{name}"] = weight
+    if weight is None:
+        del checkpoint["state_dict"][f"net.{name}"]
     with pytest.raises(UserError, match="not those of the network that it describes"):
         restored(checkpoint, tmp_path)
 
@@ -183,29 +170,36 @@ def test_a_small_file_cannot_claim_large_tensors(ours: dict[str, Any], tmp_path:
     checkpoint["state_dict"] |= {f"net.{name}": torch.zeros(1).expand(shape) for name, shape in shapes.items()}
     with pytest.raises(UserError, match="larger network than it holds"):
         restored(checkpoint, tmp_path)
-    checkpoint["state_dict"] |= {f"net.{name}": torch.empty(shape, device="meta") for name, shape in shapes.items()}
+    checkpoint["state_dict"]["net.head.bias"] = torch.empty(5, device="meta")
     with pytest.raises(UserError, match="was not written by genoseq"):
         restored(checkpoint, tmp_path)
 
 
+@pytest.mark.parametrize("kind", ["missing", "folder", "text", "tensor", "plain dict", "cut short", "compressed"])
+def test_a_file_that_is_no_checkpoint_of_ours(ours: dict[str, Any], tmp_path: Path, kind: str) -> None:
+    torch.save(ours | {"zeros": torch.zeros(10**6)}, good := tmp_path / "good.ckpt")
+    path = tmp_path / "theirs.ckpt"
+    if kind == "folder":
+        path.mkdir()
+    elif kind in ("tensor", "plain dict"):
+        torch.save(torch.zeros(3) if kind == "tensor" else {"state_dict": {"weight": torch.zeros(3)}}, path)
+    elif kind in ("text", "cut short"):
+        path.write_bytes(b"these are no weights\n" if kind == "text" else good.read_bytes()[:-200])
+    elif kind == "compressed":  # it may unfold to gigabytes
+        with ZipFile(good) as whole, ZipFile(path, "w", ZIP_DEFLATED) as small:
+            for name in whole.namelist():
+                small.writestr(name, whole.read(name))
+    with pytest.raises(UserError, match=f"ckpt={path}"):
+        load_checkpoint(str(path))
+
+
 @pytest.mark.parametrize(
-    "path",
-    [
-        "state_dict",
-        "global_step",
-        "genoseq.format",
-        "genoseq.config.model",
-        "genoseq.vocabulary.k",
-        "genoseq.genome.name",
-    ],
+    "path", ["state_dict", "global_step", "genoseq.format", "genoseq.config.model", "genoseq.vocabulary.k"]
 )
 def test_a_part_is_missing(ours: dict[str, Any], tmp_path: Path, path: str) -> None:
     checkpoint = copy.deepcopy(ours)
     *parents, last = path.split(".")
-    part = checkpoint
-    for name in parents:
-        part = part[name]
-    del part[last]
+    del functools.reduce(dict.__getitem__, parents, checkpoint)[last]
     with pytest.raises(UserError, match="was not written by genoseq"):
         restored(checkpoint, tmp_path)
 
@@ -272,10 +266,9 @@ def test_every_path_is_recorded_whole(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_a_list_in_one_text_and_record_names_that_are_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    text = (FILES / "hpylori_start.txt").read_text()
     for name in ("a", "b"):
-        (tmp_path / f"{name}.fa").write_text(f">{name}\n{text}\n")
-    (tmp_path / "a").mkdir()  # a record is called so, too
+        shutil.copy(FILES / "hpylori_start.txt", f"{name}.fa")
+    Path("a").mkdir()  # a record is called so, too
     cfg = configured("data.genome='a.fa,b.fa'", "data/split=records", "data.split.test=[a]")
     recorded = checkpoint_metadata(cfg, build.build_data(cfg.data))["config"]["data"]
     assert recorded["genome"] == [str(tmp_path / "a.fa"), str(tmp_path / "b.fa")]
