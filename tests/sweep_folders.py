@@ -60,7 +60,7 @@ def _write_run(folder: Path, run: Fake, overrides: list[str]) -> None:
     hydra = folder / ".hydra"
     hydra.mkdir(parents=True)
     (hydra / "overrides.yaml").write_text(yaml.safe_dump(overrides))
-    config = {"seed": 0, "data": {"seq_len": 32, "seed": "${seed}"}, "optimizer": {"lr": 0.01}}
+    config = {"seed": 0, "data": {"seq_len": 32, "seed": 0}, "optimizer": {"lr": 0.01}}
     (hydra / "config.yaml").write_text(yaml.safe_dump(config | {"trainer": {"max_steps": 300}}))
     choices = {"model": "rnn1", "data/split": "contiguous", "hydra/launcher": "basic"}
     (hydra / "hydra.yaml").write_text(yaml.safe_dump({"hydra": {"runtime": {"choices": choices}}}))

@@ -6,6 +6,7 @@ import io
 import logging
 import math
 import textwrap
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -15,12 +16,11 @@ import pandas as pd
 import seaborn as sns
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
-from pandas.plotting import parallel_coordinates
 
 from genoseq.files import write_atomic
 from genoseq.overrides import short_names
 from genoseq.sweeps.read import OBJECTIVE
-from genoseq.sweeps.table import bits_text, headline, is_grid, leaks, parameters, shown
+from genoseq.sweeps.table import bits_text, headline, is_grid, leaks, parameters, rank_settings, shown
 
 # it advises against numbers as categories, which are meant; Hydra prints what loggers say
 logging.getLogger("matplotlib.category").setLevel(logging.WARNING)
@@ -35,7 +35,9 @@ _LETTERS = 30  # in the labels of an axis, beyond which they would touch
 def save_sweep(runs: pd.DataFrame, out_png: Path) -> None:
     """Draw a sweep into a PNG file, 1300 pixels wide."""
     png = io.BytesIO()
-    draw_sweep(runs).savefig(png, format="png")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # dots of a crowded value overlap
+        draw_sweep(runs).savefig(png, format="png")
     write_atomic(out_png, png.getvalue())
 
 
@@ -45,8 +47,7 @@ def draw_sweep(runs: pd.DataFrame) -> Figure:
     Parameters
     ----------
     runs : DataFrame
-        As `read_sweep` returns them. Of a ``sweep.csv``, the columns ``state``, ``val/bits_per_base`` and those that
-        ``attrs["varied"]`` lists are enough. At least one run has a validation value.
+        As `read_sweep` returns them, at least one with a validation value.
 
     Returns
     -------
@@ -55,7 +56,7 @@ def draw_sweep(runs: pd.DataFrame) -> Figure:
         stands at the upper end of the scale.
     """
     keys = parameters(runs)
-    points = _settings(runs, keys) if len(keys) > 1 else runs
+    points = rank_settings(runs) if len(keys) > 1 else runs
     means = "mean ± standard error" if len(keys) < 2 else "mean ± sd over all the rest" if is_grid(points, keys) else ""
     points, colours = _mark(points[points[OBJECTIVE].notna()], keys)
     names = {key: name for key, name in short_names(keys).items() if key in keys[:_MOST]} or {"setting": ""}
@@ -73,20 +74,12 @@ def draw_sweep(runs: pd.DataFrame) -> Figure:
         if len(keys) == 2 and not any(_is_continuous(points[key]) for key in keys):
             _heat_map(parts[1].subplots(), points, names)
         elif len(keys) > 1:
-            _parallel(axes := parts[1].subplots(), points, names)
-            _legend(parts[1], axes)
+            _parallel(parts[1].subplots(), points, names)
     notes = ["validation bits per base, lower is better"]
     notes += ["this split leaks: the metrics measure memory"] if leaks(runs) else []
     notes += [f"{len(keys) - _MOST} more parameters not drawn"] if len(keys) > _MOST else []
     figure.suptitle("\n".join(textwrap.fill(line, 110) for line in (headline(runs), "; ".join(notes))))
     return figure
-
-
-def _settings(runs: pd.DataFrame, keys: list[str]) -> pd.DataFrame:
-    """Return one row a setting, its validation bits per base a mean over seeds."""
-    for by in ([*keys, "seed"], keys) if "seed" in runs.attrs["varied"] else (keys,):
-        runs = runs.groupby(by, sort=False, dropna=False)[OBJECTIVE].mean().reset_index()
-    return runs
 
 
 def _mark(points: pd.DataFrame, keys: list[str]) -> tuple[pd.DataFrame, dict[str, Any]]:
@@ -131,7 +124,7 @@ def _strip(axes: Axes, points: pd.DataFrame, key: str, colours: Mapping[str, Any
         axes.set_xscale(_scale(points[key]))
         return
     x, order = points[key].map(shown), _ordered(points[key])
-    sns.stripplot(points, x=x, order=order, size=8, **look)
+    sns.swarmplot(points, x=x, order=order, size=8, **look)
     near = ~points["kind"].str.startswith(_OFF_SCALE)
     if means and x[near].value_counts().max() > 1:
         bars = {"errorbar": "sd" if "sd" in means else "se", "capsize": 0.1, "err_kws": {"zorder": 5}, "zorder": 5}
@@ -162,32 +155,28 @@ def _heat_map(axes: Axes, points: pd.DataFrame, names: dict[str, str]) -> None:
 
 
 def _parallel(axes: Axes, points: pd.DataFrame, names: dict[str, str]) -> None:
-    """Draw every setting as a line across its parameters, coloured by its quarter of the ranking."""
-    names = names | {_BITS: _BITS}
-    lines = pd.DataFrame(index=points.index)
-    for position, key in enumerate(names):
+    """Draw every setting as a line across its parameters to its bits per base, the darker the better."""
+    lines = []
+    for position, key in enumerate([*names, _BITS]):
         axis = axes.twinx()
         axis.spines["right"].set_position(("data", position))
         axis.grid(False)
         if key == _BITS or _is_continuous(points[key]):
-            scale = "linear" if key == _BITS else _scale(points[key])
-            values = np.log(points[key]) if scale == "log" else points[key]
-            low, span = values.min(), (values.max() - values.min()) or 1.0
-            lines[key] = (values - low) / span
-            limits = np.array([low - 0.08 * span, low + 1.08 * span])
-            axis.set(yscale=scale, ylim=np.exp(limits) if scale == "log" else limits)
+            values = points[key].to_numpy(dtype=float)
+            axis.set_yscale("linear" if key == _BITS else _scale(points[key]))
         else:
             order = _ordered(points[key])
-            places = np.linspace(0, 1, len(order))
-            lines[key] = points[key].map(shown).map(dict(zip(order, places, strict=True)))
-            lines[key] += np.linspace(0.04, -0.04, len(points))  # side by side, the best lowest
-            axis.set_yticks(places, order)
-            axis.set_ylim(-0.08, 1.08)
-    quarter = pd.qcut(np.arange(len(points)), min(4, len(points)), labels=False)
-    bits = points[OBJECTIVE].groupby(quarter)
-    lines["range"] = bits.transform("min").map(bits_text) + " to " + bits.transform("max").map(bits_text)
-    colours = sns.color_palette("viridis_r", lines["range"].nunique())
-    parallel_coordinates(lines, "range", ax=axes, color=colours, alpha=0.7, linewidth=2)
-    turned = sum(map(len, names.values())) > 3 * _LETTERS
-    axes.set_xticks(range(len(names)), names.values(), rotation=20 * turned, ha="right" if turned else "center")
-    axes.set(yticks=[], ylim=(-0.08, 1.08))
+            values = points[key].map(shown).map(order.index).to_numpy(dtype=float)
+            values += np.linspace(0.1, -0.1, len(points))  # side by side, the best lowest
+            axis.set_yticks(range(len(order)), order, backgroundcolor="#ffffffb0")
+        axis.margins(y=0.08)
+        axis.plot(np.full(len(values), position), values, linestyle="none")  # sets the limits
+        axis.autoscale_view()
+        on_page = axis.transScale + axis.transLimits
+        lines.append(on_page.transform(np.column_stack([np.zeros(len(values)), values]))[:, 1])
+    axes.set_prop_cycle(color=sns.color_palette("viridis_r", len(points)))
+    axes.plot(np.array(lines), alpha=0.7, linewidth=2)
+    labels = [*names.values(), _BITS]
+    turned = sum(map(len, labels)) > 3 * _LETTERS
+    axes.set_xticks(range(len(labels)), labels, rotation=20 * turned, ha="right" if turned else "center")
+    axes.set(yticks=[], ylim=(0, 1))

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import shlex
 import warnings
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -29,18 +30,12 @@ _CSV += ["step", "train/tokens_per_second", "seconds"]
 _SHOWN = 20  # rows of a table on the console
 _MANY = 12  # values of a parameter beyond which a table by value says nothing
 _FEW_SEEDS = 3  # Welch's test has no power below
+_FEW_TRIALS = 8  # importances of fewer are noise
 _SAME = 0.0005  # bits per base; equal at three decimals
 
 
 def write_sweep(folder: Path | str, console: Console | None = None) -> pd.DataFrame:
     """Print how a sweep went, or how far it is, and write ``sweep.csv``, ``sweep.json`` and ``sweep.png``.
-
-    Parameters
-    ----------
-    folder : Path or str
-        The sweep's.
-    console : Console, optional
-        Standard output by default.
 
     Returns
     -------
@@ -54,11 +49,32 @@ def write_sweep(folder: Path | str, console: Console | None = None) -> pd.DataFr
     """
     folder = Path(folder)
     runs = read_sweep(folder)
+    keys = parameters(runs)
     settings = rank_settings(runs)
+    means = marginal_means(settings, keys)
+    importances = {} if is_grid(settings, keys) else read_importances(folder)
     table = runs[["name", "state", "why", *runs.attrs["varied"], *_CSV]].rename(columns={"step": "train/steps"})
     write_atomic(folder / "sweep.csv", table.to_csv(index=False))
-    write_json(folder / "sweep.json", _summary(runs, settings))
-    _print(runs, settings, folder, console or Console())
+    rows = [{"settings": row[keys].to_dict()} | row.drop([*keys, "states"]).to_dict() for _, row in settings.iterrows()]
+    unfinished = runs[~runs["state"].isin(["done", "failed"])]
+    summary = {
+        "objective": OBJECTIVE,
+        "varied": runs.attrs["varied"],
+        "counts": _counts(runs),
+        "best": rows[0] if settings[OBJECTIVE].notna().any() else None,
+        "verdict": verdict(settings),
+        "settings": rows,
+        "effects": {key: values.to_dict("records") for key, values in means.items()},
+        "importances": importances,
+        "failed": runs.loc[runs["state"] == "failed", ["name", "why"]].to_dict("records"),
+        "unfinished": unfinished[["name", "state", "why", "step", "max_steps", "latest"]].to_dict("records"),
+    }
+    write_json(folder / "sweep.json", summary)
+    console = console or Console()
+    _print_runs(runs, settings, console)
+    _print_effects(means, importances, console)
+    tensorboard = f"tensorboard --logdir {shlex.quote(str(folder))}"
+    console.print(Text(f"\nfiles:   {folder}\ncurves:  {tensorboard}"), soft_wrap=True)
     if settings[OBJECTIVE].notna().any():
         from genoseq.sweeps.plot import save_sweep  # matplotlib is slow to import
 
@@ -73,11 +89,6 @@ def parameters(runs: pd.DataFrame) -> list[str]:
 
 def rank_settings(runs: pd.DataFrame) -> pd.DataFrame:
     """Return the settings of a sweep, lowest mean validation bits per base first, those without one last.
-
-    Parameters
-    ----------
-    runs : DataFrame
-        As `read_sweep` returns them.
 
     Returns
     -------
@@ -94,33 +105,30 @@ def rank_settings(runs: pd.DataFrame) -> pd.DataFrame:
         - ``overrides``: those of a run that has a result, else of the first; without the seed where there are several.
     """
     keys = parameters(runs)
-    folded = "seed" in runs.attrs["varied"]
-    runs = runs.assign(seed=runs["seed"] if folded else 0)
-    chosen_by = [set(part["seed"]) for _, part in _by_setting(runs[~runs["replicate"]], keys)]
-    runs["fresh"] = runs["replicate"] | ~runs["seed"].isin(set.intersection(*chosen_by) if chosen_by else set())
-    rows = [dict(zip(keys, values, strict=True)) | _setting(part) for values, part in _by_setting(runs, keys)]
+    runs = runs if "seed" in runs.attrs["varied"] else runs.assign(seed=0)
+    parts = [part for _, part in runs.groupby(keys or (lambda _: 0), sort=False, dropna=False)]
+    own = [set(part["seed"][~part["replicate"]]) for part in parts if not part["replicate"].all()]
+    shared = set.intersection(*own) if own else set()
+    rows = []
+    for part in parts:
+        fresh = part["replicate"] | ~part["seed"].isin(shared)
+        # a seed that ran twice is one observation
+        seeds = part.assign(fresh=fresh).groupby("seed", dropna=False)[[*_MEANS, "fresh"]].mean()
+        overrides = part["overrides"].iloc[int(part[OBJECTIVE].notna().argmax())]
+        row = {
+            **part[keys].to_dict("records")[0],
+            **seeds[_MEANS].mean(),
+            "sem": seeds[OBJECTIVE].sem(),
+            "done": seeds[OBJECTIVE].count(),
+            "seeds": len(seeds),
+            "values": list(seeds[OBJECTIVE].dropna()),
+            "fresh": list(seeds[OBJECTIVE][seeds["fresh"] == 1].dropna()),
+            "runs": list(part["name"]),
+            "states": list(part["state"]),
+            "overrides": [text for text in overrides if len(seeds) == 1 or not text.lstrip("+").startswith("seed=")],
+        }
+        rows.append(row)
     return pd.DataFrame(rows).sort_values(OBJECTIVE, kind="stable", ignore_index=True)
-
-
-def _by_setting(runs: pd.DataFrame, keys: list[str]) -> Iterable[tuple[Any, pd.DataFrame]]:
-    return runs.groupby(keys, sort=False, dropna=False) if keys else [((), runs)]
-
-
-def _setting(runs: pd.DataFrame) -> dict[str, Any]:
-    """Return what `rank_settings` says of the runs of one setting."""
-    seeds = runs.groupby("seed", dropna=False)[[*_MEANS, "fresh"]].mean()  # a seed that ran twice is one observation
-    overrides = runs["overrides"].iloc[int(runs[OBJECTIVE].notna().argmax())]
-    return {
-        **seeds[_MEANS].mean(),
-        "sem": seeds[OBJECTIVE].sem(),
-        "done": seeds[OBJECTIVE].count(),
-        "seeds": len(seeds),
-        "values": list(seeds[OBJECTIVE].dropna()),
-        "fresh": list(seeds[OBJECTIVE][seeds["fresh"] == 1].dropna()),
-        "runs": list(runs["name"]),
-        "states": list(runs["state"]),
-        "overrides": [text for text in overrides if len(seeds) == 1 or not text.lstrip("+").startswith("seed=")],
-    }
 
 
 def verdict(settings: pd.DataFrame) -> str | None:
@@ -132,18 +140,16 @@ def verdict(settings: pd.DataFrame) -> str | None:
     ranked = settings[settings[OBJECTIVE].notna()]
     if len(ranked) < 2:
         return None
-    gap = f"{bits_text(ranked[OBJECTIVE][1] - ranked[OBJECTIVE][0])} bits per base"
+    gap = f"How sure: best and second differ by {bits_text(ranked[OBJECTIVE][1] - ranked[OBJECTIVE][0])} bits per base"
     if settings["seeds"].max() == 1:
-        return (
-            f"How sure: best and second differ by {gap}; with one seed each, this difference may be noise. "
-            "hparams_search=replicate runs the best settings again with fresh seeds."
-        )
+        remedy = "hparams_search=replicate runs the best settings again with fresh seeds."
+        return f"{gap}; with one seed each, this difference may be noise. {remedy}"
     fresh = settings["fresh"].map(bool).any()
     best, second = ranked["fresh" if fresh else "values"][:2]
     which = "fresh seeds (those that chose the settings left out)" if fresh else "seeds, which also ranked the settings"
     counts = f"{len(best)} and {len(second)} {which}"
     if min(len(best), len(second)) < _FEW_SEEDS:
-        return f"How sure: best and second differ by {gap}; with {counts}, this may be noise (three of each can tell)."
+        return f"{gap}; with {counts}, this may be noise (three of each can tell)."
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # seeds that agree to the last digit
         low, high = stats.ttest_ind(second, best, equal_var=False).confidence_interval(0.95)
@@ -171,22 +177,42 @@ def marginal_means(settings: pd.DataFrame, keys: Sequence[str]) -> dict[str, pd.
     return {key: settings.groupby(key, dropna=False)[OBJECTIVE].agg(of).reset_index() for key in keys}
 
 
-def baselines(runs: pd.DataFrame) -> list[tuple[str, float, float]]:
+def read_importances(folder: Path) -> dict[str, float]:
+    """Return the importance of each parameter of a search, fractions of 1, largest first.
+
+    PED-ANOVA over the trials in ``optuna.db``; empty without that database, without Optuna, or with too few trials.
+    """
+    path = (folder / "optuna.db").resolve()
+    if not path.is_file() or find_spec("optuna") is None:
+        return {}
+    import optuna
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    try:
+        study = optuna.load_study(study_name=None, storage=f"sqlite:///{path}")
+        complete = study.get_trials(deepcopy=False, states=[optuna.trial.TrialState.COMPLETE])
+        evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+        enough = len(complete) >= _FEW_TRIALS
+        return optuna.importance.get_param_importances(study, evaluator=evaluator) if enough else {}
+    except Exception:  # whatever a database of somebody else raises
+        return {}
+
+
+def _baselines(runs: pd.DataFrame) -> list[tuple[str, float, float]]:
     """Return name, test bits per base and accuracy of the baselines and chance, where every finished run agrees."""
-    done = runs[runs["state"] == "done"]
-    order = _agreed(done, "baseline/order")
-    names = {"baseline": f"order-{order:.0f} Markov model" if pd.notna(order) else "order-k Markov model"}
+
+    def agreed(key: str) -> float:
+        values = runs[key][runs["state"] == "done"].dropna()
+        return float(values.min()) if len(values) and values.max() - values.min() <= _SAME else float("nan")
+
+    order = agreed("baseline/order")
+    names = {"baseline": f"order-{'k' if pd.isna(order) else int(order)} Markov model"}
     names |= {"imm": "interpolated Markov model", "chance": "chance"}
-    found = [(n, _agreed(done, f"{key}/bits_per_base"), _agreed(done, f"{key}/accuracy")) for key, n in names.items()]
+    found = [(name, agreed(f"{key}/bits_per_base"), agreed(f"{key}/accuracy")) for key, name in names.items()]
     return [row for row in found if pd.notna(row[1])]
 
 
-def _agreed(runs: pd.DataFrame, key: str) -> float:
-    values = runs[key].dropna()
-    return float(values.min()) if len(values) and values.max() - values.min() <= _SAME else float("nan")
-
-
-def cautions(runs: pd.DataFrame) -> list[str]:
+def _cautions(runs: pd.DataFrame) -> list[str]:
     """Return what must be known before the runs are compared."""
     done = runs[runs["state"] == "done"]
 
@@ -230,77 +256,63 @@ def shown(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def describe(setting: Mapping[Any, Any]) -> str:
+def bits_text(value: float) -> str:
+    """Return bits per base with four decimals; fewer digits where training has diverged."""
+    return "–" if pd.isna(value) else f"{value:.4f}" if abs(value) < 1000 else f"{value:.3g}"
+
+
+def _describe(setting: Mapping[Any, Any]) -> str:
     """Return a setting in short names, as in ``seq_len=50, lr=0.01``."""
     names = short_names(setting)
     return ", ".join(f"{names[key]}={shown(value)}" for key, value in setting.items()) or "the one setting"
 
 
-def bits_text(value: float) -> str:
-    """Return bits per base with four decimals; fewer digits where training has diverged."""
-    return f"{value:.4f}" if abs(value) < 1000 else f"{value:.3g}"
+def _print_runs(runs: pd.DataFrame, settings: pd.DataFrame, console: Console) -> None:
+    """Print the ranking, the runs that are not done, what spoils the comparison, and the verdict."""
 
-
-def _summary(runs: pd.DataFrame, settings: pd.DataFrame) -> dict[str, Any]:
-    """Return the content of ``sweep.json``; bits are per base, accuracies fractions."""
-    keys = parameters(runs)
-    rows = [{"settings": row[keys].to_dict()} | row.drop([*keys, "states"]).to_dict() for _, row in settings.iterrows()]
-    unfinished = runs[~runs["state"].isin(["done", "failed"])]
-    return {
-        "objective": OBJECTIVE,
-        "varied": runs.attrs["varied"],
-        "counts": _counts(runs),
-        "best": rows[0] if settings[OBJECTIVE].notna().any() else None,
-        "verdict": verdict(settings),
-        "settings": rows,
-        "effects": {key: table.to_dict("records") for key, table in marginal_means(settings, keys).items()},
-        "failed": runs.loc[runs["state"] == "failed", ["name", "why"]].to_dict("records"),
-        "unfinished": unfinished[["name", "state", "why", "step", "max_steps", "latest"]].to_dict("records"),
-    }
-
-
-def _print(runs: pd.DataFrame, settings: pd.DataFrame, folder: Path, console: Console) -> None:
     def say(text: str, style: str = "", wrap: bool = True) -> None:
         console.print(Text(text, style=style), soft_wrap=not wrap)
 
-    keys = parameters(runs)
     best = settings.iloc[0]
     ranked = pd.notna(best[OBJECTIVE])
     say(f"\n{headline(runs)}")
     if ranked:
         console.print(_ranking(runs, settings, console))
-        if len(settings) > _SHOWN:
-            say(f"… and {len(settings) - _SHOWN} more, in sweep.csv")
-        say("")
+        say(f"… and {len(settings) - _SHOWN} more, in sweep.csv\n" if len(settings) > _SHOWN else "")
     for state in ("failed", "stopped", "running"):
         some = runs[runs["state"] == state]
-        for _, run in some[:_SHOWN].iterrows():
+        for run in some[:_SHOWN].to_dict("records"):
             say(f"{state}: {run['name']}{_progress(run)}", "red" if state == "failed" else "")
         if len(some) > _SHOWN:
             say(f"… and {len(some) - _SHOWN} more {state}, in sweep.csv")
-    for sentence in cautions(runs):
+    for sentence in _cautions(runs):
         say(sentence, "bold red" if leaks(runs) else "yellow")
-    if ranked:
-        test = f"; on the test part, which chose nothing, {bits_text(best[TEST])}" if pd.notna(best[TEST]) else ""
-        say(f"Best on validation: {describe(best[keys].to_dict())}, {bits_text(best[OBJECTIVE])} bits per base{test}.")
-        say(f"Run it again with: python -m genoseq.train {shlex.join(best['overrides'])}".rstrip(), wrap=False)
-        if how_sure := verdict(settings):
-            say(how_sure)
-    else:
+    if not ranked:
         say("No finished run has a validation metric." if "done" in set(runs["state"]) else "No run has finished yet.")
-    for key, table in marginal_means(settings, keys).items():
-        if 2 <= len(table) <= _MANY:
-            name = short_names(keys)[key]
-            say(f"\nvalidation bits per base by {name}, over all the rest")
-            heads = {"min": "best", "median": "median", "mean": "mean", "std": "sd", "max": "worst"}
-            cells = pd.DataFrame({name: table[key].map(shown), "settings": table["count"].map(str)})
-            cells[list(heads.values())] = table[list(heads)].map(lambda x: "–" if pd.isna(x) else bits_text(x))
-            console.print(_rich_table(cells))
-    say(f"\nfiles:   {folder}", wrap=False)
-    say(f"curves:  tensorboard --logdir {shlex.quote(str(folder))}", wrap=False)
+        return
+    test = f"; on the test part, which chose nothing, {bits_text(best[TEST])}" if pd.notna(best[TEST]) else ""
+    setting = _describe(best[parameters(runs)].to_dict())
+    say(f"Best on validation: {setting}, {bits_text(best[OBJECTIVE])} bits per base{test}.")
+    say(f"Run it again with: python -m genoseq.train {shlex.join(best['overrides'])}".rstrip(), wrap=False)
+    if how_sure := verdict(settings):
+        say(how_sure)
 
 
-def _progress(run: pd.Series[Any]) -> str:
+def _print_effects(means: dict[str, pd.DataFrame], importances: dict[str, float], console: Console) -> None:
+    for key, values in means.items():
+        if 2 <= len(values) <= _MANY:
+            name = short_names(means)[key]
+            heads = {key: name, "count": "settings", "min": "best", "std": "sd", "max": "worst"}
+            text = values.assign(**{key: values[key].map(shown)}).rename(columns=heads)
+            console.print(f"\nvalidation bits per base by {name}, over all the rest\n")
+            console.print(Text(text.to_string(index=False, float_format=bits_text, na_rep="–")))
+    if importances:
+        shares = pd.Series(importances).rename(short_names(importances))
+        console.print("\nimportance of each parameter, over the trials of optuna.db (PED-ANOVA, fractions)\n")
+        console.print(Text(shares.to_string(float_format="{:.2f}".format)))
+
+
+def _progress(run: Mapping[Any, Any]) -> str:
     parts = [run["why"]] if pd.notna(run["why"]) else []
     if pd.notna(run["step"]):
         parts.append(f"step {run['step']:,}" + (f" of {run['max_steps']:,}" if pd.notna(run["max_steps"]) else ""))
@@ -309,46 +321,38 @@ def _progress(run: pd.Series[Any]) -> str:
     return f" ({'; '.join(parts)})" if parts else ""
 
 
-def _rich_table(cells: pd.DataFrame, left: int = 1) -> Table:
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    for i, head in enumerate(map(str, cells)):
-        table.add_column(Text(head), justify="left" if i < left else "right", no_wrap=i >= left, overflow="fold")
-    for row in cells.itertuples(index=False):
-        table.add_row(*map(Text, row))
-    return table
-
-
 def _ranking(runs: pd.DataFrame, settings: pd.DataFrame, console: Console) -> Table:
-    """Return the table of the best settings over the baselines, with as many columns as the console has room for."""
-    keys, dash = parameters(runs), "-" if console.options.ascii_only else "–"
-    names = list(short_names(keys).values()) or ["setting"]
-    top = settings[:_SHOWN]
-
-    def column(key: str, text: Callable[[float], str] = bits_text) -> pd.Series[str]:
-        return top[key].map(lambda value: dash if pd.isna(value) else text(value))
-
-    error = top["sem"].map(lambda sem: "" if pd.isna(sem) else f" ± {bits_text(sem)}")
-    cells = top[keys].map(shown).set_axis(names[: len(keys)], axis=1)
-    cells.insert(0, "", column(OBJECTIVE, str).where(top[OBJECTIVE].isna(), (top.index + 1).map(str)))
-    cells["setting"] = [describe(row).replace(", ", ",\n") for row in top[keys].to_dict("records")]
-    cells["seeds"] = top["done"].map(str) + "/" + top["seeds"].map(str)
-    cells["val\nbits/base"] = (column(OBJECTIVE) + error).where(top[OBJECTIVE].notna(), top["states"].map(_state))
-    cells["test\nbits/base"] = column(TEST)
-    cells["test\naccuracy\n(%)"] = column("test/accuracy", lambda share: f"{100 * share:.2f}")
-    cells["seconds"] = column("seconds", "{:,.0f}".format)
-    for name, bits, accuracy in baselines(runs):
-        share = dash if pd.isna(accuracy) else f"{100 * accuracy:.2f}"
-        row = {names[0]: name, "setting": name, "test\nbits/base": f"{bits:.4f}", "test\naccuracy\n(%)": share}
-        cells = pd.concat([cells, pd.DataFrame([row])])
-    metrics = list(cells)[-5 if top["seeds"].max() > 1 else -4 :]
-    for columns in ([*names, *metrics], [*names, *metrics[:-1]], ["setting", *metrics], ["setting", *metrics[:-1]]):
-        table = _rich_table(cells.fillna("")[["", *columns]], left=2 if columns[0] == "setting" else 1)
+    """Return the best settings over the baselines; on a narrow console one column holds all parameters."""
+    keys, names = parameters(runs), short_names(parameters(runs))
+    rows = []
+    for rank, row in enumerate(settings[:_SHOWN].to_dict("records"), 1):
+        finite = pd.notna(row[OBJECTIVE])
+        state = next((s for s in ("running", "waiting", "failed", "stopped") if s in row["states"]), "not finite")
+        error = "" if pd.isna(row["sem"]) else f" ± {bits_text(row['sem'])}"
+        cells = {"": str(rank) if finite else "–"}
+        cells |= {"setting": _describe({key: row[key] for key in keys}).replace(", ", ",\n")}
+        cells |= {names[key]: shown(row[key]) for key in keys} | {"seeds": f"{row['done']}/{row['seeds']}"}
+        cells |= {"val\nbits/base": bits_text(row[OBJECTIVE]) + error if finite else state}
+        cells |= _test_cells(row[TEST], row["test/accuracy"])
+        rows.append(cells | {"seconds": "–" if pd.isna(row["seconds"]) else f"{row['seconds']:,.0f}"})
+    for name, *metrics in _baselines(runs):
+        rows.append({"setting": name, **dict.fromkeys(list(names.values())[:1], name), **_test_cells(*metrics)})
+    text = pd.DataFrame(rows).fillna("").drop(columns=["seeds"] if settings["seeds"].max() == 1 else [])
+    folded = text.drop(columns=[*names.values(), "seconds"])
+    for layout in (text.drop(columns="setting") if keys else text, folded):
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+        for head in map(str, layout):
+            is_text = head in ("", "setting")
+            table.add_column(Text(head), justify="left" if is_text else "right", no_wrap=not is_text, overflow="fold")
+        for texts in layout.itertuples(index=False):
+            table.add_row(*map(Text, texts))
         if Measurement.get(console, console.options.update(max_width=10_000), table).maximum <= console.width:
             break
     table.rows[0].style = "bold"
-    table.rows[len(top) - 1].end_section = True
+    table.rows[min(len(settings), _SHOWN) - 1].end_section = True
     return table
 
 
-def _state(states: list[str]) -> str:
-    return next((state for state in ("running", "waiting", "failed", "stopped") if state in states), "not finite")
+def _test_cells(bits: float, accuracy: float) -> dict[str, str]:
+    percent = "–" if pd.isna(accuracy) else f"{100 * accuracy:.2f}"
+    return {"test\nbits/base": bits_text(bits), "test\naccuracy\n(%)": percent}

@@ -184,10 +184,10 @@ def test_values_off_the_scale(values: list[float], off: int) -> None:
     assert ("off the scale" in said(figure)) == (off > 0)
 
 
-def test_a_png_of_1300_pixels_from_a_recorded_table(tmp_path: Path) -> None:
-    runs = pd.read_csv(Path(__file__).parents[2] / "experiments" / "sweep" / "results.csv")
-    runs.attrs["varied"] = [LEN, LR, DIM, "seed"]
-    save_sweep(runs, tmp_path / "sweep.png")
-    head = (tmp_path / "sweep.png").read_bytes()[:24]
-    assert head.startswith(b"\x89PNG") and int.from_bytes(head[16:20], "big") == 1300
-    assert len(list(tmp_path.iterdir())) == 1
+def test_the_same_sweep_is_the_same_png_of_1300_pixels(tmp_path: Path) -> None:
+    runs = read_sweep(write(tmp_path / "sweep", two()))
+    for name in ("a.png", "b.png"):
+        save_sweep(runs, tmp_path / name)
+    content = (tmp_path / "a.png").read_bytes()
+    assert content.startswith(b"\x89PNG") and int.from_bytes(content[16:20], "big") == 1300
+    assert content == (tmp_path / "b.png").read_bytes() and len(list(tmp_path.iterdir())) == 3

@@ -163,6 +163,22 @@ def test_what_a_value_is_worth_is_said_of_a_whole_grid_only(tmp_path: Path) -> N
         assert summary(tmp_path / name)["effects"] == {}
 
 
+def test_importances_of_a_search_that_is_no_grid(tmp_path: Path) -> None:
+    optuna = pytest.importorskip("optuna")
+    trials = [{LR: 0.01 * (i % 5 + 1), LEN: 10 + i} for i in range(10)]
+    write(tmp_path, [Fake(trial, 1.8 + trial[LR]) for trial in trials])
+    (tmp_path / "optuna.db").write_text("not a database")
+    assert "PED-ANOVA" not in said(tmp_path) and summary(tmp_path)["importances"] == {}
+    (tmp_path / "optuna.db").unlink()
+    study = optuna.create_study(storage=f"sqlite:///{tmp_path / 'optuna.db'}", study_name="any")
+    space = {LR: optuna.distributions.FloatDistribution(0, 1), LEN: optuna.distributions.IntDistribution(0, 99)}
+    for trial in trials:
+        study.add_trial(optuna.create_trial(params=trial, distributions=space, value=1.8 + trial[LR]))
+    text, shares = said(tmp_path), summary(tmp_path)["importances"]
+    assert list(shares) == [LR, LEN] and sum(shares.values()) == pytest.approx(1) and summary(tmp_path)["effects"] == {}
+    assert f"fractions) lr {shares[LR]:.2f} seq_len {shares[LEN]:.2f} files:" in text
+
+
 def test_csv_and_json_hold_what_was_measured(tmp_path: Path) -> None:
     settings = grid(data__seq_len=[10, 50], model=["rnn1", "rnn2"])
     report(write(tmp_path, [Fake(s, 1.8 + 0.03 * i) for i, s in enumerate(settings)]))
