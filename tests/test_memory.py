@@ -16,7 +16,7 @@ main()
 status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
 print("peak", 1024 * int(status["VmHWM"].split()[0]))
 """
-SHORT, LONG = 1_500_000, 5_682_322  # bases: more than any block that is worked on at a time, and of Klebsiella HS11286
+SHORT, LONG = 1_500_000, 4_000_000  # bases, more than any block that is worked on at a time
 SETTINGS = (
     "data.seq_len=500",  # a window or a state kept for each base would be hundreds of bytes a base
     "data.carry_tokens=0",

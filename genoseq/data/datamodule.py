@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import cached_property
 
 import numpy as np
 from lightning.pytorch import LightningDataModule
@@ -99,36 +100,33 @@ class GenomeData(LightningDataModule):
         self.eval_windows = eval_windows
         self.genome_dir, self.cache_dir, self.bases = genome_dir, cache_dir, bases
         self.span = self.vocabulary.span(seq_len)
-        self._genome: Genome | None = None
-        self._parts: Parts | None = None
         self._gather: Gather | None = None
 
-    @property
+    @cached_property
     def genome(self) -> Genome:
         """The genome, read on first use."""
-        if self._genome is None:
-            whole = load_genome(self.spec, genome_dir=self.genome_dir, cache_dir=self.cache_dir)
-            self._genome = whole if self.bases is None else whole.excerpt(self.bases)
-            longest = max(self._genome.records, key=lambda record: record.length)
-            if longest.length < self.span:
-                raise UserError(
-                    f"the longest record of genome '{self._genome.name}' ({self._genome.source}), '{longest.name}',"
-                    f" has {longest.length:,} bases and a window of data.seq_len={self.seq_len} needs {self.span:,}; "
-                    "lower data.seq_len or give a longer sequence"
-                )
-        return self._genome
+        genome = load_genome(self.spec, genome_dir=self.genome_dir, cache_dir=self.cache_dir)
+        if self.bases is not None:
+            genome = genome.excerpt(self.bases)
+        longest = max(genome.records, key=lambda record: record.length)
+        if longest.length < self.span:
+            raise UserError(
+                f"the longest record of genome '{genome.name}' ({genome.source}), '{longest.name}', has "
+                f"{longest.length:,} bases and a window of data.seq_len={self.seq_len} needs {self.span:,}; lower "
+                "data.seq_len or give a longer sequence"
+            )
+        return genome
 
-    @property
+    @cached_property
     def parts(self) -> Parts:
         """The split of the genome, made on first use."""
-        if self._parts is None:
-            self._parts = self.split(self.genome, self.span, self.seed)
-        return self._parts
+        return self.split(self.genome, self.span, self.seed)
 
     def test_on_all(self) -> None:
         """Make the whole genome the test part, for weights that were trained on another (or on an excerpt of one)."""
         if self.bases is not None:
-            self.bases = self._genome = None
+            self.bases = None
+            self.__dict__.pop("genome", None)  # an excerpt that may have been read
         whole = usable(self.genome, self.split.unknown_run)
         shortest = self.vocabulary.span(1) if self.carry_state else self.span
         lengths = whole[:, 1] - whole[:, 0]
@@ -137,7 +135,7 @@ class GenomeData(LightningDataModule):
             raise UserError(f"genome '{self.genome.name}' ({self.genome.source}) has no interval of {shortest:,} bases")
         if lost := int(lengths[~fits].sum()):
             log.warning("%s bases lie in pieces too short to score (under %s bases) and are left out.", lost, shortest)
-        self._parts = Parts(train=whole[:0], val=whole[:0], test=whole[fits])
+        self.parts = Parts(train=whole[:0], val=whole[:0], test=whole[fits])
 
     def prepare_data(self) -> None:
         """Read (and, once, fetch) the genome."""

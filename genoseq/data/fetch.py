@@ -56,15 +56,9 @@ def cache_folder(cache_dir: str | None = None) -> Path:
 def fetch_accession(accession: str, cache: Path) -> Path:
     """Return the FASTA file of a nucleotide accession, from the cache or from NCBI.
 
-    The file is kept as ``ACCESSION.VERSION.fa`` beside its SHA-256, so that one damaged later is found out and fetched
-    again. GENOSEQ_EFETCH_URL in the environment names another server, and NCBI_API_KEY is sent along where it is set.
-
-    Parameters
-    ----------
-    accession : str
-        With its version, or without: then a cached version is taken, else the newest is fetched.
-    cache : Path
-        The folder; made if it is missing.
+    Without a version a cached one will do, else the newest is fetched. The file is kept as ``ACCESSION.VERSION.fa``
+    beside its SHA-256, so that one damaged later is found out and fetched again. GENOSEQ_EFETCH_URL in the environment
+    names another server, and NCBI_API_KEY is sent along where it is set.
     """
     accession = accession.upper()
     try:
@@ -73,10 +67,10 @@ def fetch_accession(accession: str, cache: Path) -> Path:
             return found
         with FileLock(cache / ".lock"):
             return _cached(accession, cache) or _fetch(accession, cache)
-    except (OSError, NotImplementedError) as error:  # the latter where the file system has no locks
+    except OSError as error:
         raise UserError(
-            f"The cache folder {cache} cannot be used ({getattr(error, 'strerror', None) or error}): set GENOSEQ_CACHE "
-            "to a folder that you may write to and that has room."
+            f"The cache folder {cache} cannot be used ({error.strerror or error}): set GENOSEQ_CACHE to a folder that "
+            "you may write to and that has room."
         ) from error
 
 

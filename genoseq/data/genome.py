@@ -73,15 +73,8 @@ def read_genome(paths: Sequence[Path], name: str | None = None, sha256: str | No
     A file that begins with ``>`` is FASTA; any other holds the letters of one record, blanks ignored. Compression
     (gzip, bgzip, bzip2, xz, zstd) is told by content, not by suffix. Case is ignored, U (an RNA genome) is read as T,
     and every other IUPAC letter (RYSWKMBDHVN) becomes ``UNKNOWN``; what was so read is logged once with its count.
-    Where files share a record's name, all records are called FILE:RECORD.
-
-    Parameters
-    ----------
-    paths : sequence of Path
-    name : str, optional
-        By default the stems of the files.
-    sha256 : str, optional
-        What ``Genome.sha256`` must be.
+    Where files share a record's name, all records are called FILE:RECORD. The genome's name is by default the stems of
+    the files; `sha256` is what ``Genome.sha256`` must be.
     """
     into = Sequences()
     for i, path in enumerate(paths):

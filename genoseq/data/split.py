@@ -126,19 +126,19 @@ def _check_share(name: str, value: float) -> None:
         raise UserError(f"data.split.{name} must be above 0 and below 1, got {value}")
 
 
-def _check_shares(test: float, val: float) -> None:
-    _check_share("test", test)
-    if not 0 < val < 1 - test:
-        raise UserError(f"data.split.val must be above 0 and below 1 - data.split.test={test}, got {val}")
-
-
-class ContiguousSplit(Split):
-    """The last `test` share of the whole genome tests; validation is a `val` share of the whole, before it."""
+class _SharesSplit(Split):
+    """A split by shares, `test` and `val`, of the whole."""
 
     def __init__(self, test: float = 0.2, val: float = 0.05, unknown_run: int = 10) -> None:
         super().__init__(unknown_run)
-        _check_shares(test, val)
+        _check_share("test", test)
+        if not 0 < val < 1 - test:
+            raise UserError(f"data.split.val must be above 0 and below 1 - data.split.test={test}, got {val}")
         self.test, self.val = test, val
+
+
+class ContiguousSplit(_SharesSplit):
+    """The last `test` share of the whole genome tests; validation is a `val` share of the whole, before it."""
 
     def assign(self, genome: Genome, gap: int, seed: int) -> dict[str, Intervals]:
         n = len(genome)
@@ -147,17 +147,16 @@ class ContiguousSplit(Split):
         return {"train": train, "val": val, "test": test}
 
 
-class BlocksSplit(Split):
+class BlocksSplit(_SharesSplit):
     """Blocks of `block_size` bases, each given to a part by a seeded draw, with gaps where neighbours differ.
 
     `test` and `val` are shares of the blocks.
     """
 
     def __init__(self, test: float = 0.2, val: float = 0.05, block_size: int = 50_000, unknown_run: int = 10) -> None:
-        super().__init__(unknown_run)
-        _check_shares(test, val)
+        super().__init__(test, val, unknown_run)
         check_count("split.block_size", block_size)
-        self.test, self.val, self.block_size = test, val, block_size
+        self.block_size = block_size
 
     def assign(self, genome: Genome, gap: int, seed: int) -> dict[str, Intervals]:
         blocks = [
@@ -174,28 +173,21 @@ class BlocksSplit(Split):
         )
 
 
-class RandomWindowsSplit(Split):
+class RandomWindowsSplit(_SharesSplit):
     """The report's split: every window start goes to a part by a hash of (seed, start). It leaks by design.
 
     Windows overlap, so nearly every test base also lies in a training window; the accuracy measures memory.
-
-    Parameters
-    ----------
-    test, val : float
-        Shares of the window starts.
-    window_stride : int
-        Bases from one window's start to the next: 1 takes a window at every base. A window spans its inputs and its
-        last target, so those of ``seq_len`` single-base tokens at every ``seq_len``-th base share one base with each
-        neighbour, and none from ``seq_len + 1`` on.
+    `test` and `val` are shares of the windows, which start every `window_stride` bases. A window spans its inputs and
+    its last target, so those of ``seq_len`` single-base tokens share one base with each neighbour at a stride of
+    ``seq_len``, and none from ``seq_len + 1`` on.
     """
 
     shared = True
 
     def __init__(self, test: float = 0.2, val: float = 0.05, unknown_run: int = 10, window_stride: int = 1) -> None:
-        super().__init__(unknown_run)
-        _check_shares(test, val)
+        super().__init__(test, val, unknown_run)
         check_count("split.window_stride", window_stride)
-        self.test, self.val, self.window_stride = test, val, window_stride
+        self.window_stride = window_stride
 
     def assign(self, genome: Genome, gap: int, seed: int) -> dict[str, Intervals]:
         return dict.fromkeys(STAGES, as_intervals([(0, len(genome))]))
@@ -211,8 +203,7 @@ class RecordsSplit(Split):
     Parameters
     ----------
     test : sequence of str
-        Names of test records (the first word of their headers). A command line makes ``[2]`` a number; that is the
-        record called 2.
+        Names of test records; a number, which a command line makes of ``[2]``, is the record called 2.
     val : sequence of str or float
         Names of validation records, or the share of the remaining bases to take off their end.
     """

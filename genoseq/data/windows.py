@@ -200,9 +200,6 @@ class Streams:
     warmup: Starts  # predictions that only warm the state up
     scored: Starts  # predictions after them that count
 
-    def __len__(self) -> int:
-        return len(self.start)
-
 
 def interval_streams(intervals: Intervals, k: int, stride: int, rows: int, warmup: int, piece: int = 4096) -> Streams:
     """Cut `intervals` into about `rows` streams that together score every prediction in them once.
