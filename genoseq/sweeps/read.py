@@ -93,10 +93,8 @@ def _jobs(folder: Path) -> dict[str, dict[str, Any]]:
 
 def _row(folder: Path, job: dict[str, Any]) -> dict[str, Any]:
     """Return the columns that say which run it is and how far it is, with its ``result`` and the settings ``given``."""
-    texts, result = job.get("overrides"), _load(folder / "result.json")
-    texts = [
-        str(text) for text in (texts if isinstance(texts, list) else _load(folder / ".hydra/overrides.yaml", list))
-    ]
+    result, texts = _load(folder / "result.json"), job.get("overrides")
+    texts = texts if isinstance(texts, list) else _load(folder / ".hydra/overrides.yaml", list)
     overrides, given = _parse(texts)
     step, latest = (result.get("train/steps"), math.nan) if result else _progress(folder / "metrics.csv")
     asked = job.get("max_steps") or given.get("trainer.max_steps")
@@ -135,7 +133,7 @@ def _state(folder: Path, job: dict[str, Any], result: dict[str, Any]) -> tuple[s
 def _parse(texts: Iterable[str]) -> tuple[tuple[str, ...], dict[str, Any]]:
     """Return those overrides that are settings, and the settings' values by key."""
     kept, values = [], {}
-    for text in texts:
+    for text in map(str, texts):
         try:
             if settings([text]):
                 (override,) = parse([text])

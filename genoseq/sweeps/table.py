@@ -249,11 +249,9 @@ def _counts(runs: pd.DataFrame) -> dict[str, int]:
 
 def shown(value: Any) -> str:
     """Return the value of a setting in as few characters as it can be read."""
-    if pd.isna(value):
-        return "null"
     if isinstance(value, (bool, np.bool_)):
         return str(value).lower()
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return "null" if pd.isna(value) else f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def bits_text(value: float) -> str:
@@ -279,10 +277,10 @@ def _print_runs(runs: pd.DataFrame, settings: pd.DataFrame, console: Console) ->
     if ranked:
         console.print(_ranking(runs, settings, console))
         say(f"… and {len(settings) - _SHOWN} more, in sweep.csv\n" if len(settings) > _SHOWN else "")
-    for state in ("failed", "stopped", "running"):
-        some = runs[runs["state"] == state]
-        for run in some[:_SHOWN].to_dict("records"):
-            say(f"{state}: {run['name']}{_progress(run)}", "red" if state == "failed" else "")
+    for state, style in (("failed", "red"), ("stopped", ""), ("running", "")):
+        some = runs[runs["state"] == state].to_dict("records")
+        for run in some[:_SHOWN]:
+            say(f"{state}: {run['name']}{_progress(run)}", style)
         if len(some) > _SHOWN:
             say(f"… and {len(some) - _SHOWN} more {state}, in sweep.csv")
     for sentence in _cautions(runs):
@@ -325,6 +323,11 @@ def _ranking(runs: pd.DataFrame, settings: pd.DataFrame, console: Console) -> Ta
     """Return the best settings over the baselines; on a narrow console one column holds all parameters."""
     keys, names = parameters(runs), short_names(parameters(runs))
     rows = []
+
+    def test_cells(bits: float, accuracy: float) -> dict[str, str]:
+        percent = "–" if pd.isna(accuracy) else f"{100 * accuracy:.2f}"
+        return {"test\nbits/base": bits_text(bits), "test\naccuracy\n(%)": percent}
+
     for rank, row in enumerate(settings[:_SHOWN].to_dict("records"), 1):
         finite = pd.notna(row[OBJECTIVE])
         state = next((s for s in ("running", "waiting", "failed", "stopped") if s in row["states"]), "not finite")
@@ -333,10 +336,10 @@ def _ranking(runs: pd.DataFrame, settings: pd.DataFrame, console: Console) -> Ta
         cells |= {"setting": _describe({key: row[key] for key in keys}).replace(", ", ",\n")}
         cells |= {names[key]: shown(row[key]) for key in keys} | {"seeds": f"{row['done']}/{row['seeds']}"}
         cells |= {"val\nbits/base": bits_text(row[OBJECTIVE]) + error if finite else state}
-        cells |= _test_cells(row[TEST], row["test/accuracy"])
+        cells |= test_cells(row[TEST], row["test/accuracy"])
         rows.append(cells | {"seconds": "–" if pd.isna(row["seconds"]) else f"{row['seconds']:,.0f}"})
     for name, *metrics in _baselines(runs):
-        rows.append({"setting": name, **dict.fromkeys(list(names.values())[:1], name), **_test_cells(*metrics)})
+        rows.append({"setting": name, **dict.fromkeys(list(names.values())[:1], name), **test_cells(*metrics)})
     text = pd.DataFrame(rows).fillna("").drop(columns=["seeds"] if settings["seeds"].max() == 1 else [])
     folded = text.drop(columns=[*names.values(), "seconds"])
     for layout in (text.drop(columns="setting") if keys else text, folded):
@@ -351,8 +354,3 @@ def _ranking(runs: pd.DataFrame, settings: pd.DataFrame, console: Console) -> Ta
     table.rows[0].style = "bold"
     table.rows[min(len(settings), _SHOWN) - 1].end_section = True
     return table
-
-
-def _test_cells(bits: float, accuracy: float) -> dict[str, str]:
-    percent = "–" if pd.isna(accuracy) else f"{100 * accuracy:.2f}"
-    return {"test\nbits/base": bits_text(bits), "test\naccuracy\n(%)": percent}

@@ -99,18 +99,13 @@ def test_replicated_settings_are_judged_on_the_fresh_seeds(
         assert f"95 % interval {interval.low:.4f} to {interval.high:.4f} (Welch's t test of 3 and 3 fresh seeds" in told
 
 
-def test_seeds_of_all_settings_are_all_used_and_said_to_rank(tmp_path: Path) -> None:
-    write(tmp_path, seeds({1: [1.90, 1.91, 1.92], 2: [1.95, 1.96, 1.97]}))
-    assert "clearly apart" in said(tmp_path) and "3 and 3 seeds, which also ranked the settings" in said(tmp_path)
-
-
-def test_replicates_are_fresh_even_if_every_setting_has_them(tmp_path: Path) -> None:
-    again = [Fake({"hparams_search": "replicate", **fake.settings}, fake.val) for fake in seeds(SAME, first=1)]
-    text = said(write(tmp_path, [*seeds({1: [1.80], 2: [1.95]}), *again]))
+def test_seeds_of_all_settings_also_ranked_them_unless_they_are_replicates(tmp_path: Path) -> None:
+    text = said(write(tmp_path / "a", seeds({1: [1.90, 1.91, 1.92], 2: [1.95, 1.96, 1.97]})))
+    assert "clearly apart" in text and "3 and 3 seeds, which also ranked the settings" in text
+    same = seeds({1: [1.90, 1.91, 1.92], 2: [1.90, 1.91, 1.92]}, first=1)
+    again = [Fake({"hparams_search": "replicate", **fake.settings}, fake.val) for fake in same]
+    text = said(write(tmp_path / "b", [*seeds({1: [1.80], 2: [1.95]}), *again]))
     assert "cannot be told apart" in text and "3 and 3 fresh seeds" in text
-
-
-SAME = {1: [1.90, 1.91, 1.92], 2: [1.90, 1.91, 1.92]}
 
 
 def test_one_seed_cannot_tell(tmp_path: Path) -> None:
