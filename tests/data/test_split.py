@@ -16,52 +16,22 @@ from genoseq.data.split import (
     RecordsSplit,
     write_bed,
 )
-from genoseq.data.windows import WindowIndex
 from genoseq.errors import UserError
 
 RECORDS = {"chr": 3000, "plasmid": 1200, "tiny": 700, "bit": 40}
 
 
-def owner(parts, n: int) -> np.ndarray:
-    """Return the stage (0 train, 1 val, 2 test, -1 none) of each base; fails where two parts meet."""
-    out = np.full(n, -1)
-    for number, stage in enumerate(STAGES):
-        for a, b in parts.of(stage):
-            assert (out[a:b] == -1).all(), f"{stage} shares a base with another part"
-            out[a:b] = number
-    return out
-
-
-def check(parts, genome, span: int, unknown_run: int = 10) -> np.ndarray:
-    """Assert what holds for every split that does not leak; return the stage of each base."""
-    for stage in STAGES:
-        intervals = parts.of(stage)
-        assert intervals.dtype == np.int64
-        assert len(intervals)
-        for a, b in intervals.tolist():
-            assert b - a >= span
-            assert any(r.start <= a and b <= r.end for r in genome.records), f"{a}-{b} crosses a record's edge"
-            assert "N" * unknown_run not in genome.letters(a, b)
-    stages = owner(parts, len(genome))
-    used: dict[int, int] = {}  # which stage's windows read each base, whichever strand they read
-    for number, stage in enumerate(STAGES):
-        index = WindowIndex(parts.of(stage), span)
-        for start in index.start(np.arange(len(index))).tolist():
-            for p in range(start, start + span):
-                assert used.setdefault(p, number) == number
-    return stages
-
-
-def least_gap(stages: np.ndarray, genome) -> int:
-    """Return the fewest bases between two parts within one record."""
-    gap = len(stages)
-    for record in genome.records:
-        s = stages[record.start : record.end]
-        held = np.flatnonzero(s >= 0)
-        for p, q in pairwise(held):
-            if s[p] != s[q]:
-                gap = min(gap, int(q - p - 1))
-    return gap
+def check(parts, genome, span: int, gap: int = 0) -> None:
+    """Assert what holds for every split that does not leak: whole windows, disjoint parts, a gap inside records."""
+    assert all(len(parts.of(stage)) and parts.of(stage).dtype == np.int64 for stage in STAGES)
+    rows = sorted((a, b, stage) for stage in STAGES for a, b in parts.of(stage).tolist())
+    for a, b, _ in rows:
+        assert b - a >= span
+        assert any(r.start <= a and b <= r.end for r in genome.records), f"{a}-{b} crosses a record's edge"
+        assert "N" * 10 not in genome.letters(a, b)
+    for (_, b, one), (a, _, two) in pairwise(rows):
+        same_record = not any(b <= record.start <= a for record in genome.records)
+        assert a - b >= (gap if one != two and same_record else 0)
 
 
 @pytest.fixture(scope="module")
@@ -92,14 +62,12 @@ def bed(tmp_path):
 )
 def test_contiguous_parts(genome, seed, span, test, val):
     parts = ContiguousSplit(test, val)(genome, span, seed)
-    stages = check(parts, genome, span)
-    assert least_gap(stages, genome) >= span
+    check(parts, genome, span, gap=span)
     n = len(genome)
     first = n - round(n * test)
     last = intersect(usable(genome, 10), as_intervals([(first, n)]))
     assert parts.test.tolist() == [[a, b] for a, b in last.tolist() if b - a >= span]
-    assert np.flatnonzero(stages == 0).max() < np.flatnonzero(stages == 1).min()
-    assert np.flatnonzero(stages == 1).max() < first
+    assert parts.train.max() < parts.val.min() and parts.val.max() < first
     assert not parts.splits_windows and not parts.overlap(span)
     assert parts.accepts("train", np.arange(6).reshape(2, 3)).tolist() == [[True] * 3] * 2
 
@@ -118,14 +86,16 @@ def test_blocks_parts(genome, seed, span, size):
     except UserError as error:  # every block of a part is cut down by its gaps and by unknown letters
         assert "has no interval as long as a window" in str(error) and span > size // 3
         return
-    stages = check(parts, genome, span)
-    assert least_gap(stages, genome) >= span
+    check(parts, genome, span, gap=span)
 
 
 def test_blocks_shares_are_right_and_blocks_whole(make_genome, letters):
     genome = make_genome(letters(100_000))
     parts = BlocksSplit(0.2, 0.1, block_size=1000)(genome, span=10, seed=4)
-    stages = owner(parts, len(genome))
+    stages = np.full(100_000, -1)
+    for number, stage in enumerate(STAGES):
+        for a, b in parts.of(stage):
+            stages[a:b] = number
     counts = [len(set(np.flatnonzero(stages == number) // 1000)) for number in range(3)]
     assert counts == [70, 10, 20]
     for block in stages.reshape(100, 1000):
@@ -149,20 +119,18 @@ def test_parts_are_a_function_of_the_seed(genome, split):
 
 def test_records_parts(genome):
     parts = RecordsSplit(test=["plasmid"], val=["tiny"])(genome, span=30)
-    stages = check(parts, genome, 30)
-    plasmid, tiny = genome.records[1], genome.records[2]
-    assert parts.test.tolist() == [[plasmid.start, plasmid.end - 30]]  # without its unknown end
-    assert parts.val.tolist() == [[tiny.start, tiny.end]]
-    assert set(np.flatnonzero(stages == 0)) <= {*range(3000), *range(4900, 4940)}
+    check(parts, genome, 30)
+    assert parts.test.tolist() == [[3000, 4170]]  # without its unknown end
+    assert parts.val.tolist() == [[4200, 4900]]
+    assert parts.train.tolist() == [[0, 1000], [1060, 2000], [2010, 3000], [4900, 4940]]
 
 
 @pytest.mark.parametrize("test", ["plasmid", ["plasmid"], ["plasmid", "plasmid"]])
 def test_records_validation_share_comes_off_the_end_of_the_rest(genome, test):
     parts = RecordsSplit(test=test, val=0.1)(genome, span=30)
-    stages = check(parts, genome, 30)
-    assert least_gap(stages, genome) >= 30
+    check(parts, genome, 30, gap=30)
     assert parts.val.tolist() == [[4940 - 40 - 334, 4900], [4900, 4940]]  # a tenth of 3740, from the end
-    assert (stages[3000:4200] != 0).all() and (stages[3000:4200] != 1).all()
+    assert parts.test.tolist() == [[3000, 4170]]
 
 
 @pytest.mark.parametrize(("test", "val"), [([2], [3]), (2, ["3"])])
