@@ -3,7 +3,9 @@
 import math
 import random
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,71 +25,50 @@ def bits(lr: float, length: int = 50, dim: int = 128) -> float:
     return 1.95 + 0.04 * abs(math.log10(lr) + 2) - 0.03 * math.log10(length) - 0.01 * math.log2(dim / 32)
 
 
-def one() -> list[Fake]:
-    return [Fake(s, bits(s[LR]) + 0.01 * s["seed"]) for s in grid(optimizer__lr=[0.1, 0.01, 0.001], seed=[0, 1, 2])]
+def runs_of(settings: list[dict[str, Any]], step: float = 0.001) -> list[Fake]:
+    return [Fake(setting, 1.9 + step * i) for i, setting in enumerate(settings)]
 
 
-def two() -> list[Fake]:
-    fakes = [Fake(s, bits(s[LR], s[LEN])) for s in grid(data__seq_len=[10, 50, 200], optimizer__lr=[0.1, 0.01])]
-    fakes[0].state, fakes[1].val = "failed", 1e5
-    return fakes
-
-
-def three() -> list[Fake]:
-    values = grid(data__seq_len=[10, 50, 200], optimizer__lr=[0.1, 0.01, 0.001], model__embed_dim=[32, 128])
-    fakes = [Fake(s, bits(s[LR], s[LEN], s[DIM])) for s in values]
-    fakes[1].val = 1e5
-    return fakes
-
-
-def five() -> list[Fake]:
-    """Return runs with text among their parameters, not all finished, on a split that leaks."""
+def sweeps() -> dict[str, list[Fake]]:
+    """Return the runs of sweeps of all shapes, some of them failed, unfinished or diverged."""
+    out = {"alone": [Fake({}, 1.9)]}
+    seeds = grid(optimizer__lr=[0.1, 0.01, 0.001], seed=[0, 1, 2])
+    out["one"] = [Fake(s, bits(s[LR]) + 0.01 * s["seed"]) for s in seeds]
+    pairs = grid(data__seq_len=[10, 50, 200], optimizer__lr=[0.1, 0.01])
+    out["two"] = [Fake(s, bits(s[LR], s[LEN])) for s in pairs]
+    out["two"][0].state, out["two"][1].val = "failed", 1e5
+    triples = grid(data__seq_len=[10, 50, 200], optimizer__lr=[0.1, 0.01, 0.001], model__embed_dim=[32, 128])
+    out["three"] = [Fake(s, bits(s[LR], s[LEN], s[DIM])) for s in triples]
+    out["three"][1].val = 1e5
     values = grid(model=["rnn1", "rnn3"], data__reverse_complement=["true", "false"], data__batch_size=[16, 64])
-    values = [v | {"data/split": split, LR: lr} for v in values for split in ("contiguous", "blocks") for lr in (1, 2)]
-    states, leak = ["done"] * 29 + ["waiting"] * 3, {"split/leaks": True}
-    return [Fake(v, 1.9 + i / 999, states[i], result=leak) for i, v in enumerate(values)]
-
-
-def at_random() -> list[Fake]:
+    out["five"] = runs_of(
+        [v | {"data/split": s, LR: lr} for v in values for s in ("contiguous", "blocks") for lr in (1, 2)]
+    )
+    for i, run in enumerate(out["five"]):
+        run.state, run.result = "done" if i < 29 else "waiting", {"split/leaks": True}
     rng = random.Random(0)
-    lrs = [10 ** rng.uniform(-4, -0.5) for _ in range(20)]
-    return [Fake({LR: lr, "model.dropout": rng.uniform(0, 0.5), DIM: rng.choice([64, 128])}, bits(lr)) for lr in lrs]
+    drawn = [(10 ** rng.uniform(-4, -0.5), rng.uniform(0, 0.5), rng.choice([64, 128])) for _ in range(20)]
+    out["at random"] = [Fake({LR: lr, "model.dropout": dropout, DIM: dim}, bits(lr)) for lr, dropout, dim in drawn]
+    names = [f"a_rather_long_name_{i}" for i in range(15)]
+    out["long names"] = runs_of(grid(model=names, data__seq_len=[10, 100]))
+    bits_of = (0, 5, 77, 300, 1023)
+    out["ten"] = runs_of([{f"data.a_long_parameter_{k}": (i >> k) & 1 for k in range(10)} for i in bits_of], 0.01)
+    out["alike"] = runs_of(grid(optimizer__lr=[0.123411, 0.123412], data__seq_len=[10, 50]), 0)  # shown alike
+    return out
 
 
-def long_names() -> list[Fake]:
-    values = grid(model=[f"a_rather_long_name_{i}" for i in range(15)], data__seq_len=[10, 100])
-    return [Fake(s, 1.9 + 0.001 * i) for i, s in enumerate(values)]
-
-
-def ten() -> list[Fake]:
-    runs = [{f"data.a_long_parameter_{k}": (i >> k) & 1 for k in range(10)} for i in (0, 5, 77, 300, 1023)]
-    return [Fake(s, 1.9 + 0.01 * i) for i, s in enumerate(runs)]
-
-
-def alike() -> list[Fake]:
-    """Return runs whose values differ by less than the picture shows."""
-    return [Fake(s, 1.9) for s in grid(optimizer__lr=[0.123411, 0.123412], data__seq_len=[10, 50])]
-
-
-def alone() -> list[Fake]:
-    return [Fake({}, 1.9)]
-
-
-Make = Callable[[], list[Fake]]
-Drawn = Callable[[Make], Figure]
+SWEEPS = sweeps()
 
 
 @pytest.fixture(scope="module")
-def drawn(tmp_path_factory: pytest.TempPathFactory) -> Drawn:
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Figure]:
     """Return a function that draws a sweep, each once."""
-    figures: dict[str, Figure] = {}
 
-    def draw(make: Make) -> Figure:
-        if make.__name__ not in figures:
-            folder = write(tmp_path_factory.mktemp("sweep"), make(), jobs=False)
-            figures[make.__name__] = draw_sweep(read_sweep(folder))
-            figures[make.__name__].draw_without_rendering()
-        return figures[make.__name__]
+    @cache
+    def draw(name: str) -> Figure:
+        figure = draw_sweep(read_sweep(write(tmp_path_factory.mktemp("sweep"), SWEEPS[name], jobs=False)))
+        figure.draw_without_rendering()
+        return figure
 
     return draw
 
@@ -106,9 +87,9 @@ def dots(axes: Axes) -> list[float]:
     return sorted(places[~np.isnan(places[:, 1]), 1].tolist())
 
 
-@pytest.mark.parametrize("make", [one, two, three, five, at_random, long_names, ten, alike, alone])
-def test_every_label_is_whole_and_clear_of_the_legends(drawn: Drawn, make: Make) -> None:
-    figure = drawn(make)
+@pytest.mark.parametrize("name", SWEEPS)
+def test_every_label_is_whole_and_clear_of_the_legends(drawn: Callable[[str], Figure], name: str) -> None:
+    figure = drawn(name)
     boxes = {f"{i} {axes.get_xlabel()}": axes.get_tightbbox() for i, axes in enumerate(figure.axes)}
     for what, box in (boxes | {"title": figure._suptitle.get_window_extent()}).items():  # type: ignore[attr-defined]
         assert box.x0 >= 0 and box.y0 >= 0 and box.x1 <= figure.bbox.width and box.y1 <= figure.bbox.height, what
@@ -117,8 +98,8 @@ def test_every_label_is_whole_and_clear_of_the_legends(drawn: Drawn, make: Make)
     assert all(axes.get_ylabel() or axes.get_subplotspec().colspan.start for axes in figure.axes if axes.get_xlabel())
 
 
-def test_one_parameter_shows_every_run_and_the_mean_but_no_test_baseline(drawn: Drawn) -> None:
-    figure = drawn(one)
+def test_one_parameter_shows_every_run_and_the_mean_but_no_test_baseline(drawn: Callable[[str], Figure]) -> None:
+    figure = drawn("one")
     (axes,) = figure.axes
     assert dots(axes) == pytest.approx(sorted(bits(lr) + 0.01 * s for lr in (0.1, 0.01, 0.001) for s in range(3)))
     lines = [np.asarray(line.get_ydata(), dtype=float) for line in axes.get_lines()]
@@ -129,18 +110,18 @@ def test_one_parameter_shows_every_run_and_the_mean_but_no_test_baseline(drawn: 
     assert "hpylori, 9 runs: 9 done" in said(figure) and "mean ± standard error" in said(figure)
 
 
-def test_two_parameters_are_a_map_with_its_gap(drawn: Drawn) -> None:
-    board = drawn(two).axes[2]
+def test_two_parameters_are_a_map_with_its_gap(drawn: Callable[[str], Figure]) -> None:
+    board = drawn("two").axes[2]
     finished = [(0.1, 50), (0.1, 200), (0.01, 50), (0.01, 200)]
     assert {text.get_text() for text in board.texts} == {"1e+05", *(f"{bits(lr, n):.4f}" for lr, n in finished)}
     assert [t.get_text() for t in board.get_xticklabels()] == ["10", "50", "200"]
     low, high = board.collections[0].get_clim()
     assert low == pytest.approx(bits(0.01, 200)) and high < 2  # not stretched to 1e5
-    assert "off the scale, up to 1e+05" in said(drawn(two)) and "6 runs: 5 done, 1" in said(drawn(two))
+    assert "off the scale, up to 1e+05" in said(drawn("two")) and "6 runs: 5 done, 1" in said(drawn("two"))
 
 
-def test_more_parameters_have_a_panel_each_and_a_line_a_setting(drawn: Drawn) -> None:
-    figure = drawn(three)
+def test_more_parameters_have_a_panel_each_and_a_line_a_setting(drawn: Callable[[str], Figure]) -> None:
+    figure = drawn("three")
     for name in ("seq_len", "lr", "embed_dim"):
         axes = panel(figure, name)
         assert len(dots(axes)) == 18 and 1.8 < axes.get_ylim()[0] < axes.get_ylim()[1] < 2.1  # 1e5 squashes nothing
@@ -148,15 +129,15 @@ def test_more_parameters_have_a_panel_each_and_a_line_a_setting(drawn: Drawn) ->
     assert sum(len(line.get_xdata()) == 4 for line in lines.get_lines()) == 18
 
 
-def test_notes_and_means_of_a_whole_grid_only(drawn: Drawn) -> None:
-    assert "mean ± sd over all the rest" in said(drawn(three))
-    assert not any("mean ±" in said(drawn(make)) for make in (two, five, ten))
-    assert "this split leaks" in said(drawn(five)) and "this split leaks" not in said(drawn(one))
-    assert "2 more parameters not drawn" in said(drawn(ten))
+def test_notes_and_means_of_a_whole_grid_only(drawn: Callable[[str], Figure]) -> None:
+    assert "mean ± sd over all the rest" in said(drawn("three"))
+    assert not any("mean ±" in said(drawn(name)) for name in ("two", "five", "ten"))
+    assert "this split leaks" in said(drawn("five")) and "this split leaks" not in said(drawn("one"))
+    assert "2 more parameters not drawn" in said(drawn("ten"))
 
 
-def test_many_numbers_are_drawn_by_their_size(drawn: Drawn) -> None:
-    figure = drawn(at_random)
+def test_many_numbers_are_drawn_by_their_size(drawn: Callable[[str], Figure]) -> None:
+    figure = drawn("at random")
     assert panel(figure, "lr").get_xscale() == "log" and panel(figure, "dropout").get_xscale() == "linear"
     assert [label.get_text() for label in panel(figure, "embed_dim").get_xticklabels()] == ["64", "128"]
     assert len(dots(panel(figure, "lr"))) == 20
@@ -185,7 +166,7 @@ def test_values_off_the_scale(values: list[float], off: int) -> None:
 
 
 def test_the_same_sweep_is_the_same_png_of_1300_pixels(tmp_path: Path) -> None:
-    runs = read_sweep(write(tmp_path / "sweep", two()))
+    runs = read_sweep(write(tmp_path / "sweep", SWEEPS["two"]))
     for name in ("a.png", "b.png"):
         save_sweep(runs, tmp_path / name)
     content = (tmp_path / "a.png").read_bytes()
