@@ -72,7 +72,9 @@ class Search:
                 overrides = [space.overrides(trial.params) for trial in trials]
                 results = sweeper.launcher.launch(overrides, initial_job_idx=trials[0].number)
                 for trial, result in zip(trials, results, strict=True):
-                    _tell(study, trial, result)
+                    value = result.return_value if result.status is JobStatus.COMPLETED else None  # it would raise
+                    failed = value is None or not math.isfinite(value)
+                    study.tell(trial, None if failed else value, TrialState.FAIL if failed else None)
                 jobs += results
         finally:
             held.release()
@@ -133,15 +135,6 @@ class Search:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # some versions of Optuna call constant_liar an experiment
             return TPESampler(n_startup_trials=self.n_startup_trials, constant_liar=True, seed=seed)
-
-
-def _tell(study: optuna.Study, trial: optuna.Trial, result: JobReturn) -> None:
-    """Tell what a job returned; a trial fails unless that is a finite number."""
-    value = result.return_value if result.status is JobStatus.COMPLETED else None  # otherwise it would raise
-    if value is not None and math.isfinite(value):
-        study.tell(trial, value)
-    else:
-        study.tell(trial, state=TrialState.FAIL)
 
 
 def _print_best(study: optuna.Study, space: Space) -> None:
