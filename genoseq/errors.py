@@ -17,6 +17,7 @@ class UserError(Exception):
 
 def fail(message: str) -> NoReturn:
     """Print one sentence for the user and exit with code 2."""
+    message = "".join(letter if letter.isprintable() else " " for letter in message)  # it may quote a stranger's file
     print(f"genoseq: {message}", file=sys.stderr)
     raise SystemExit(2)
 

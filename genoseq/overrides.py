@@ -20,9 +20,9 @@ def parse(texts: Iterable[str]) -> list[Override]:
     for text in texts:
         try:
             overrides += parser.parse_overrides([text])
-        except HydraException as error:
+        except (HydraException, RecursionError) as error:  # nested without end
             how = "write key=value, with quotes around a value that holds = or brackets"
-            raise UserError(f"{text!r} is not an override: {how}") from error
+            raise UserError(f"{text!r:.200} is not an override: {how}") from error
     return overrides
 
 

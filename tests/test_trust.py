@@ -161,6 +161,7 @@ def test_the_objects_that_data_needs(nodes: dict[str, Any]) -> None:
         "hydra.searchpath=[file:///tmp]",
         "model._target_=genoseq.models.lstm.LSTM,os.system",
         "no value",
+        "a=" + "[" * 3000,
     ],
 )
 def test_recorded_overrides_that_are_refused(override: str) -> None:

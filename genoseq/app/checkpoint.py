@@ -5,11 +5,11 @@ from __future__ import annotations
 import functools
 import logging
 import re
-import warnings
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import torch
 from omegaconf import DictConfig
@@ -70,21 +70,22 @@ def load_checkpoint(path: str) -> dict[str, Any]:
     """Return a genoseq checkpoint, read without trusting it: tensors and plain containers only."""
     if not Path(path).is_file():
         raise UserError(f"there is no checkpoint at ckpt={path}; a run's are in its checkpoints/ folder")
+    size = Path(path).stat().st_size
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # the sentence below says it
-            # mmap: refuses compressed weights, which may unfold to gigabytes
-            checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
+        with ZipFile(path) as archive:
+            if sum(entry.file_size for entry in archive.infolist()) > size:
+                raise ValueError("it is compressed, and may unfold to gigabytes")
+        checkpoint: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:
         raise UserError(f"ckpt={path} cannot be read as a checkpoint of tensors and plain containers") from error
     if not _has(checkpoint, _PARTS) or not (
         checkpoint["genoseq"]["format"] == 1
         and is_plain(checkpoint["genoseq"]["config"])
         and all(isinstance(name, str) for name in checkpoint["state_dict"])
-        and all(t.is_cpu and t.layout == torch.strided for t in checkpoint["state_dict"].values() if torch.is_tensor(t))
+        and all(_is_dense(weight) for weight in checkpoint["state_dict"].values() if torch.is_tensor(weight))
     ):
         raise UserError(f"ckpt={path} was not written by genoseq: it does not say which tokens and genome it is for")
-    return checkpoint | {"bytes": Path(path).stat().st_size}
+    return checkpoint | {"bytes": size}
 
 
 def _has(value: Any, kind: Any) -> bool:
@@ -92,6 +93,10 @@ def _has(value: Any, kind: Any) -> bool:
     if isinstance(kind, dict):
         return isinstance(value, dict) and all(key in value and _has(value[key], kind[key]) for key in kind)
     return isinstance(value, kind)
+
+
+def _is_dense(tensor: Tensor) -> bool:
+    return tensor.is_cpu and tensor.layout == torch.strided and not tensor.is_quantized
 
 
 def restore_data(metadata: dict[str, Any], trust: Sequence[str] = (), **given: Any) -> GenomeData:

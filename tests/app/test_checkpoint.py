@@ -170,9 +170,11 @@ def test_a_small_file_cannot_claim_large_tensors(ours: dict[str, Any], tmp_path:
     checkpoint["state_dict"] |= {f"net.{name}": torch.zeros(1).expand(shape) for name, shape in shapes.items()}
     with pytest.raises(UserError, match="larger network than it holds"):
         restored(checkpoint, tmp_path)
-    checkpoint["state_dict"]["net.head.bias"] = torch.empty(5, device="meta")
-    with pytest.raises(UserError, match="was not written by genoseq"):
-        restored(checkpoint, tmp_path)
+    quantised = torch.quantize_per_tensor(torch.zeros(5), 1.0, 0, torch.qint8)
+    for bias in (torch.empty(5, device="meta"), torch.zeros(5).to_sparse(), quantised):
+        checkpoint["state_dict"]["net.head.bias"] = bias
+        with pytest.raises(UserError, match="was not written by genoseq"):
+            restored(checkpoint, tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["missing", "folder", "text", "tensor", "plain dict", "cut short", "compressed"])
