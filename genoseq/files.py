@@ -15,12 +15,7 @@ from genoseq.errors import UserError
 def write_atomic(path: Path | str, content: str | bytes) -> None:
     """Write a file so that a reader, or a crash, meets the old content or the new, never a part.
 
-    Parameters
-    ----------
-    path : Path or str
-        Its folder is made if missing.
-    content : str or bytes
-        Text is written as UTF-8 with its line ends as they are.
+    Its folder is made if missing; text is written as UTF-8 with its line ends as they are.
     """
     path = Path(path)
     data = content.encode() if isinstance(content, str) else content
@@ -35,43 +30,26 @@ def write_atomic(path: Path | str, content: str | bytes) -> None:
 
 
 def write_json(path: Path | str, obj: Any) -> None:
-    """Write plain containers as JSON: the order of the keys kept, two spaces a level, a newline at the end.
+    """Write containers of numbers, strings, booleans, None, paths, arrays and tensors as JSON, the keys in their order.
 
-    Parameters
-    ----------
-    path : Path or str
-    obj : Any
-        Containers of numbers, strings, booleans, None, paths, arrays and tensors. A number that is not finite becomes
-        null, which JSON lacks.
+    A number that is not finite becomes null, which is all that JSON has for it.
     """
-    write_atomic(path, json.dumps(_plain(obj), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
+    plain = json.loads(json.dumps(obj, default=_plain), parse_constant=lambda constant: None)
+    write_atomic(path, json.dumps(plain, indent=2, ensure_ascii=False) + "\n")
 
 
 def _plain(obj: Any) -> Any:
-    if obj is None or isinstance(obj, (str, bool, int)):
-        return obj
-    if isinstance(obj, float):
-        return float(obj) if math.isfinite(obj) else None
-    if isinstance(obj, Mapping):
-        return {str(key): _plain(value) for key, value in obj.items()}
-    if isinstance(obj, (list, tuple)):
-        return [_plain(value) for value in obj]
     if isinstance(obj, PurePath):
         return str(obj)
     if hasattr(obj, "tolist"):  # numpy's scalars and arrays, torch's tensors
-        return _plain(obj.tolist())
+        return obj.tolist()
     raise TypeError(f"{type(obj).__name__} has no plain form for JSON")
 
 
 def write_csv(path: Path | str, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Write rows as CSV under one header line.
+    """Write rows as CSV under one header line; the columns are all their keys in the order they first occur.
 
-    Parameters
-    ----------
-    path : Path or str
-    rows : sequence of mappings
-        The columns are all their keys in the order they first occur. What a row lacks, or None, is an empty cell; nan
-        stays nan.
+    What a row lacks, or None, is an empty cell; nan stays nan.
     """
     out = io.StringIO()
     table = csv.DictWriter(out, dict.fromkeys(key for row in rows for key in row), lineterminator="\n")
@@ -83,10 +61,7 @@ def write_csv(path: Path | str, rows: Sequence[Mapping[str, Any]]) -> None:
 def read_metrics(path: Path | str) -> dict[str, list[float | None]]:
     """Return the columns of a table of numbers, such as ``metrics.csv``; None where a cell is empty or nan.
 
-    Raises
-    ------
-    UserError
-        If the file is missing, or a cell is not a number.
+    A missing file, or a cell that is not a number, raises UserError.
     """
     import pandas
 

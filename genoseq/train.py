@@ -115,7 +115,7 @@ def _finish(
         log_result(trainer, module, data, result, accuracy)
     for logger in trainer.loggers:
         logger.finalize("success")
-    draw_curves(run.path / "metrics.csv", run.path / "curves.png", **curve_lines(result, baselines))
+    draw_curves(run.path / "metrics.csv", run.path / "curves.png", **curve_lines(result, data, baselines))
     if stopped is None:
         write_json(run.path / "result.json", result)  # last: it says that the run is done
     print_summary(result, run.path)

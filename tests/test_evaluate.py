@@ -47,7 +47,13 @@ def train(run_verb: Callable[..., Any], tiny: tuple[str, ...], home: Path) -> Ca
 
 @pytest.fixture(scope="module")
 def trained(train: Callable[..., Any]) -> Any:
-    return train("run", "baseline=true")
+    return train("run", "baseline=true", "tags=[mine,first]")
+
+
+@pytest.fixture(scope="module")
+def excerpt(train: Callable[..., Any]) -> Any:
+    """A run on random windows of the genome's first 3,000 bases."""
+    return train("excerpt", "data.bases=3000", "data/split=random_windows", "data.eval_windows=64")
 
 
 @pytest.fixture
@@ -62,15 +68,6 @@ def evaluate(run_verb: Callable[..., Any], trained: Any, tmp_path: Path) -> Call
         return ran
 
     return run
-
-
-@pytest.fixture
-def without_genome(home: Path) -> Any:
-    """Take the genome away for one test."""
-    genome, aside = home / "genome.txt", home / "aside.txt"
-    genome.rename(aside)
-    yield genome
-    aside.replace(genome)
 
 
 def records(ran: Any) -> list[dict[str, str]]:
@@ -108,6 +105,7 @@ def test_its_own_test_part(
     assert total["checkpoint"] == str(trained.folder / "checkpoints" / "best.ckpt")
     assert total["checkpoint/genome"] == "genome" and total["checkpoint/sha256"] == total["genome/sha256"]
     assert f"{total['test/bits_per_base']:.3f}" in ran.out and str(ran.folder) in ran.out
+    assert result["tags"] == "mine,first"
 
 
 def test_another_genome_by_record(evaluate: Callable[..., Any]) -> None:
@@ -127,7 +125,7 @@ def test_another_genome_by_record(evaluate: Callable[..., Any]) -> None:
 
 
 def test_leakage_of_the_training_genome_and_of_the_whole_of_an_excerpt(
-    evaluate: Callable[..., Any], train: Callable[..., Any], trained: Any, tmp_path: Path
+    evaluate: Callable[..., Any], excerpt: Any, trained: Any, tmp_path: Path
 ) -> None:
     (same := tmp_path / "same.fa").write_text(">same\n" + LETTERS.read_text())
     total = totals(evaluate(f"data.genome={same}", "baseline=false"))
@@ -135,7 +133,6 @@ def test_leakage_of_the_training_genome_and_of_the_whole_of_an_excerpt(
     train_bases = sum(int(stop) - int(start) for _, start, stop, part in bed if part == "train")
     assert total["leakage/positions"] == pytest.approx(train_bases / total["genome/bases"], rel=1e-9)
     assert total["leakage/shared_kmers"] > 0.7 and total["test/part"] == "whole genome"
-    excerpt = train("excerpt", "data.bases=3000", "data/split=random_windows", "data.eval_windows=64")
     total = totals(evaluate(f"data.genome={same}", "baseline=false", run=excerpt))
     # windows at every base: nearly all of the excerpt is in some training window
     assert total["leakage/positions"] == pytest.approx(3000 / total["genome/bases"], rel=0.01)
@@ -181,9 +178,9 @@ def test_the_state_is_carried_along_a_record(evaluate: Callable[..., Any], train
 def test_a_run_that_does_not_carry_its_state(
     train: Callable[..., Any], trained: Any, evaluate: Callable[..., Any]
 ) -> None:
-    run = train("windows", "data.carry_state=false")
+    run = train("windows", "data.carry_state=false", "tags=mine")
     total = evaluate("baseline=false", run=run).json("evaluation.json")
-    assert total["test/loss"] == pytest.approx(run.json()["test/loss"], rel=1e-6)
+    assert total["test/loss"] == pytest.approx(run.json()["test/loss"], rel=1e-6) and run.json()["tags"] == "mine"
     # the same weights, measured in another way
     nets = [torch.load(r.folder / "checkpoints" / "best.ckpt", weights_only=True)["state_dict"] for r in (run, trained)]
     assert all(torch.equal(nets[0][k], nets[1][k]) for k in nets[0] if k.startswith("net."))
@@ -195,29 +192,29 @@ def test_k_mers(train: Callable[..., Any], evaluate: Callable[..., Any]) -> None
     own = evaluate("baseline=false", run=run).json("evaluation.json")
     assert own["test/loss"] == pytest.approx(run.json()["test/loss"], rel=1e-6)
     total = totals(evaluate(f"data.genome={PLASMIDS}", "baseline=false", run=run))
-    assert (total["tokens/k"], total["tokens/stride"]) == (3, 2)
+    assert (total["tokens/k"], total["tokens/stride"], run.json()["tags"]) == (3, 2, "")
     assert total["test/bits_per_base"] == pytest.approx(total["test/loss"] / math.log(2) / 2, rel=1e-6)
 
 
-def test_random_windows_are_not_called_honest(train: Callable[..., Any], evaluate: Callable[..., Any]) -> None:
-    run = train("random", "data/split=random_windows", "data.eval_windows=64")
-    ran = evaluate("baseline=false", run=run)
+def test_random_windows_are_not_called_honest(excerpt: Any, evaluate: Callable[..., Any]) -> None:
+    ran = evaluate("baseline=false", run=excerpt)
     assert ran.json("evaluation.json")["split/leaks"] is True and "measure memory" in " ".join(ran.out.split())
-    other = evaluate(f"data.genome={PLASMIDS}", "baseline=false", run=run)
+    other = evaluate(f"data.genome={PLASMIDS}", "baseline=false", run=excerpt)
     assert other.json("evaluation.json")["split/leaks"] is False
 
 
 @pytest.mark.parametrize("change", ["gone", "changed"])
-def test_the_training_genome_is_gone_or_changed(
-    evaluate: Callable[..., Any], without_genome: Path, change: str
-) -> None:
+def test_the_training_genome_is_gone_or_changed(evaluate: Callable[..., Any], home: Path, change: str) -> None:
+    genome = (home / "genome.txt").rename(home / "aside.txt").with_name("genome.txt")
     if change == "changed":
-        without_genome.write_text(LETTERS.read_text()[:-200])
-    own = evaluate(code=2)
-    assert str(without_genome) in own.err and "Traceback" not in own.err
-    other = evaluate(f"data.genome={SMALL}")
+        genome.write_text(LETTERS.read_text()[:-200])
+    try:
+        own, other = evaluate(code=2), evaluate(f"data.genome={SMALL}")
+    finally:
+        (home / "aside.txt").replace(genome)
     result = totals(other)
-    assert "left out" in other.out and str(without_genome) in other.out
+    assert str(genome) in own.err and "Traceback" not in own.err
+    assert "left out" in other.out and str(genome) in other.out
     assert ("has changed" in own.err) == ("has changed" in other.out) == (change == "changed")
     assert "baseline/accuracy" not in result and "leakage/positions" not in result
 

@@ -23,17 +23,7 @@ METRICS = ("accuracy", "bits_per_base")
 
 @dataclass(frozen=True)
 class Baselines:
-    """The order-k Markov model and the interpolated Markov model.
-
-    Attributes
-    ----------
-    markov : MarkovModel
-        Order and smoothing chosen on the validation part.
-    imm : InterpolatedMarkov
-        Orders up to 16, both strands.
-    data : GenomeData
-        They learnt from its training part; where windows are split, from what training windows cover.
-    """
+    """The order-k Markov model and the interpolated Markov model, fitted to one genome's training part."""
 
     markov: MarkovModel
     imm: InterpolatedMarkov
@@ -42,7 +32,7 @@ class Baselines:
 
     @classmethod
     def fit(cls, data: GenomeData) -> Baselines:
-        """Fit both to the training part of `data`."""
+        """Fit both to the training part of `data`; where windows are split, to what training windows cover."""
         codes, train, val = data.genome.codes.numpy(), _covered(data, "train"), _covered(data, "val")
         return cls(fit_markov(codes, train, val), fit_interpolated(codes, train, val), data)
 
@@ -59,9 +49,7 @@ class Baselines:
     def score(self, stage: str) -> dict[str, Score]:
         """Return both models' scores on a part of their own genome; each part is scored once."""
         if stage not in self._scores:
-            self._scores[stage] = {
-                name: sum(score_intervals(model, self.data, stage), Score()) for name, model in self.models.items()
-            }
+            self._scores[stage] = {name: _score(model, self.data, stage) for name, model in self.models.items()}
         return self._scores[stage]
 
 
@@ -83,11 +71,14 @@ def score_intervals(model: CountModel, data: GenomeData, stage: str) -> list[Sco
     return model.score_each(data.genome.codes.numpy(), scored_intervals(data, stage), weight=weight)
 
 
+def _score(model: CountModel, data: GenomeData, stage: str) -> Score:
+    return sum(score_intervals(model, data, stage), Score())
+
+
 def write_orders(data: GenomeData, path: Path) -> None:
     """Write accuracy (fraction) and bits per base of the Markov model of each order to 16 on the test part, as CSV."""
     models = fit_all_orders(data.genome.codes.numpy(), _covered(data, "train"), _covered(data, "val"))
-    scores = {model.order: sum(score_intervals(model, data, "test"), Score()) for model in models}
-    write_csv(path, [{"order": order} | score.metrics for order, score in scores.items()])
+    write_csv(path, [{"order": model.order} | _score(model, data, "test").metrics for model in models])
 
 
 def chance(data: GenomeData) -> dict[str, float]:
@@ -101,10 +92,11 @@ def baseline_lines(data: GenomeData, baselines: Baselines | None, stage: str) ->
 
     Training curves get the validation part's lines: scores on the training part would be those of memory.
     """
+    scores = {"chance": {metric: chance(data)[f"chance/{metric}"] for metric in METRICS}}
+    if baselines:
+        scores |= {name: score.metrics for name, score in baselines.score(stage).items()}
     tags = ("train", "val") if stage == "val" else (stage,)
-    metrics = {"chance": {metric: chance(data)[f"chance/{metric}"] for metric in METRICS}}
-    metrics |= {name: score.metrics for name, score in (baselines.score(stage) if baselines else {}).items()}
     return {
-        name: {f"{tag}/{metric}": value for tag in tags for metric, value in values.items()}
-        for name, values in metrics.items()
+        name: {f"{tag}/{metric}": value for tag in tags for metric, value in metrics.items()}
+        for name, metrics in scores.items()
     }

@@ -5,14 +5,15 @@ it learnt from and counts again when it predicts: it is small, and predicts in t
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from genoseq.baselines.counts import Counts, Positions, positions
-from genoseq.baselines.kmers import BLOCK, Codes, spread
+from genoseq.baselines.counts import LONGEST, Counts, Positions, positions
+from genoseq.baselines.kmers import Codes, spread
 from genoseq.baselines.scoring import CountModel
-from genoseq.data.intervals import Intervals
+from genoseq.data.intervals import Intervals, bases
 from genoseq.errors import UserError
 
 CHOOSE_ON = 1 << 17
@@ -22,28 +23,21 @@ _SMOOTHINGS = 2.0 ** np.arange(-6, 7)
 _STRENGTHS = 4.0 ** np.arange(-2, 10)
 
 
+@dataclass(frozen=True)
 class MarkovModel(CountModel):
     """Order-k Markov model of the given strand, with additive smoothing.
 
     p(x | c) = (n(c, x) + a) / (n(c) + 4 a) for the k bases c before x (Lidstone's rule); a base with fewer than k known
     bases before it is predicted from the order-0 counts.
-
-    Attributes
-    ----------
-    order : int
-        k, in bases.
-    smoothing : float
-        a, in counts.
     """
 
-    def __init__(self, codes: Codes, train: Intervals, order: int, smoothing: float, block: int = BLOCK) -> None:
-        super().__init__(codes, train, block)
-        self.order, self.smoothing = order, smoothing
+    order: int  # k, in bases
+    smoothing: float  # a, in counts
 
-    def _counts(self) -> Counts:
-        return Counts(self._codes, self._train, sorted({0, self.order}), both_strands=False, size=self._block)
+    def counts(self) -> Counts:
+        return Counts(self.codes, self.train, sorted({0, self.order}), both_strands=False)
 
-    def _probabilities(self, counts: Counts, asked: Positions) -> NDArray[np.float32]:
+    def probabilities(self, counts: Counts, asked: Positions) -> NDArray[np.float32]:
         shortest, *longer = counts.after(asked.context, asked.depth)
         number = np.where(asked.depth[:, None] < self.order, shortest, longer[-1]) if longer else shortest
         smoothed = number + np.float32(self.smoothing)
@@ -51,27 +45,22 @@ class MarkovModel(CountModel):
         return probabilities
 
 
+@dataclass(frozen=True)
 class InterpolatedMarkov(CountModel):
     """Interpolated Markov model: all orders up to a highest, from the counts of both strands.
 
     p_d(x | c) = (n_d(c, x) + s_d p_{d-1}(x | c')) / (n_d(c) + s_d), where c' is c without its first base and
     p_{-1} = 1/4: the predictive rule of a hierarchical Dirichlet language model (MacKay and Peto, Natural Language
     Engineering 1, 289-308, 1995). A base with fewer than d known bases before it stops at the order it has.
-
-    Attributes
-    ----------
-    strengths : ndarray of float32, shape (highest order + 1,)
-        s_d, in counts: how many observations the next shorter context's prediction is worth.
     """
 
-    def __init__(self, codes: Codes, train: Intervals, strengths: NDArray[np.float32], block: int = BLOCK) -> None:
-        super().__init__(codes, train, block)
-        self.strengths = strengths
+    strengths: NDArray[np.float32]
+    """s_d, in counts: how many observations the next shorter context's prediction is worth; (highest order + 1,)."""
 
-    def _counts(self) -> Counts:
-        return Counts(self._codes, self._train, range(len(self.strengths)), both_strands=True, size=self._block)
+    def counts(self) -> Counts:
+        return Counts(self.codes, self.train, range(len(self.strengths)), both_strands=True)
 
-    def _probabilities(self, counts: Counts, asked: Positions) -> NDArray[np.float32]:
+    def probabilities(self, counts: Counts, asked: Positions) -> NDArray[np.float32]:
         probabilities = np.full((len(asked.digit), 4), 0.25, dtype=np.float32)
         for strength, number in zip(self.strengths, counts.after(asked.context, asked.depth), strict=True):
             total = number.sum(axis=1, dtype=np.float32, keepdims=True)
@@ -81,37 +70,20 @@ class InterpolatedMarkov(CountModel):
         return probabilities
 
 
-def fit_markov(codes: Codes, train: Intervals, val: Intervals, max_order: int = 12, block: int = BLOCK) -> MarkovModel:
-    """Return the Markov model of the order and smoothing that give the validation part the fewest bits.
-
-    Parameters
-    ----------
-    codes : ndarray of uint8, shape (n_bases,)
-        Letter ids of the genome; kept by reference.
-    train, val : ndarray of int64, shape (n, 2)
-        Half-open, in bases.
-    max_order : int
-        Highest order tried, at most 16.
-    block : int
-        Bases counted at a time.
-    """
-    _, order, smoothing = min(_smoothed(codes, train, val, max_order, block))
-    return MarkovModel(codes, train, order, smoothing, block)
+def fit_markov(codes: Codes, train: Intervals, val: Intervals) -> MarkovModel:
+    """Return the Markov model of the order, 0 to 12, and smoothing that give the validation part the fewest bits."""
+    _, order, smoothing = min(_smoothed(codes, train, val, 12))
+    return MarkovModel(codes, train, order, smoothing)
 
 
-def fit_all_orders(
-    codes: Codes, train: Intervals, val: Intervals, max_order: int = 16, block: int = BLOCK
-) -> list[MarkovModel]:
-    """Return the Markov model of each order from 0, with its best smoothing; parameters as in `fit_markov`."""
-    smoothed = _smoothed(codes, train, val, max_order, block)
-    return [MarkovModel(codes, train, order, smoothing, block) for _, order, smoothing in smoothed]
+def fit_all_orders(codes: Codes, train: Intervals, val: Intervals) -> list[MarkovModel]:
+    """Return the Markov model of each order from 0 to 16, with its best smoothing."""
+    return [MarkovModel(codes, train, order, a) for _, order, a in _smoothed(codes, train, val, LONGEST)]
 
 
-def _smoothed(
-    codes: Codes, train: Intervals, val: Intervals, max_order: int, block: int
-) -> list[tuple[float, int, float]]:
+def _smoothed(codes: Codes, train: Intervals, val: Intervals, max_order: int) -> list[tuple[float, int, float]]:
     """Return (bits of the validation part, order, smoothing) of the best smoothing of each order."""
-    hit, total, depth = _seen(Counts(codes, train, range(max_order + 1), False, block), codes, train, val)
+    hit, total, depth = _seen(codes, train, val, range(max_order + 1), both_strands=False)
     best = []
     for order in range(max_order + 1):
         short = depth < order
@@ -120,18 +92,17 @@ def _smoothed(
     return best
 
 
-def fit_interpolated(
-    codes: Codes, train: Intervals, val: Intervals, max_order: int = 16, block: int = BLOCK
-) -> InterpolatedMarkov:
+def fit_interpolated(codes: Codes, train: Intervals, val: Intervals) -> InterpolatedMarkov:
     """Return the interpolated Markov model of the strengths that give the validation part the fewest bits.
 
-    The strengths are searched one order at a time, in three passes; parameters as in `fit_markov`.
+    The strengths of the orders 0 to 16 are searched one order at a time, in three passes.
     """
-    hit, total, _ = _seen(Counts(codes, train, range(max_order + 1), True, block), codes, train, val)
-    strengths = np.full(max_order + 1, _STRENGTHS[-1], dtype=np.float32)
+    orders = range(LONGEST + 1)
+    hit, total, _ = _seen(codes, train, val, orders, both_strands=True)
+    strengths = np.full(len(orders), _STRENGTHS[-1], dtype=np.float32)
     for factors in (_STRENGTHS, _STRENGTHS, None):
         below = np.full(hit.shape[1], 0.25, dtype=np.float32)
-        for order in range(max_order + 1):
+        for order in orders:
             # where the context was never seen its strength does not matter
             seen = np.flatnonzero(total[order])
             choices = strengths[order] * np.array([0.5, 1.0, 2.0]) if factors is None else factors
@@ -142,7 +113,7 @@ def fit_interpolated(
             ]
             strengths[order] = choices[int(np.argmin(costs))] if len(seen) else strengths[order]
             below = _interpolate(hit[order : order + 1], total[order : order + 1], strengths[order : order + 1], below)
-    return InterpolatedMarkov(codes, train, strengths, block)
+    return InterpolatedMarkov(codes, train, strengths)
 
 
 def _interpolate(
@@ -162,20 +133,19 @@ def _bits(probabilities: NDArray[np.float32]) -> float:
 
 
 def _seen(
-    counts: Counts, codes: Codes, train: Intervals, val: Intervals
+    codes: Codes, train: Intervals, val: Intervals, orders: Sequence[int], both_strands: bool
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint8]]:
     """Return, for the bases to choose on, counts of the base that is there and of all four, (orders, n), and depths."""
-    train, val = (np.asarray(part, dtype=np.int64).reshape(-1, 2) for part in (train, val))
     asked = next(positions(codes, spread(val, CHOOSE_ON)[0], CHOOSE_ON, skip_first=True), None)
-    bases = 0 if asked is None else len(asked.digit)
-    if asked is None or not bases or not np.diff(train).sum():
+    if asked is None or not len(asked.digit) or not bases(train):
         raise UserError(
-            f"the baselines need bases to learn from and to choose on, but the training part has "
-            f"{int(np.diff(train).sum())} and the validation part {bases} that can be predicted; "
+            f"the baselines need bases to learn from and to choose on, but the training part has {bases(train)} and "
+            f"the validation part {0 if asked is None else len(asked.digit)} that can be predicted; "
             "give a longer genome, a larger share to the smaller part, or baseline=false"
         )
-    hit, total = np.empty((2, len(counts.orders), bases), dtype=np.float32)
+    hit, total = np.empty((2, len(orders), len(asked.digit)), dtype=np.float32)
     there = asked.digit[:, None].astype(np.intp)
+    counts = Counts(codes, train, orders, both_strands)
     for row, number in enumerate(counts.after(asked.context, asked.depth)):
         hit[row] = np.take_along_axis(number, there, axis=1)[:, 0]
         number.sum(axis=1, dtype=np.float32, out=total[row])

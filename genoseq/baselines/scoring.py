@@ -1,25 +1,21 @@
 """Count models and their scores, in memory that hardly grows with the genome."""
 
 import logging
-from collections.abc import Callable, Iterator
+from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import chain, islice, repeat
 
 import numpy as np
 from numpy.typing import NDArray
 
 from genoseq.baselines.counts import Counts, Positions, positions
-from genoseq.baselines.kmers import Codes, spread
-from genoseq.data.intervals import Intervals
+from genoseq.baselines.kmers import CHUNK, Codes, chunk_size, spread
+from genoseq.data.intervals import Intervals, bases
 
 log = logging.getLogger(__name__)
 
-CHUNK = 1 << 17
-"""Bases predicted in one pass over the training part, at least."""
-PASSES = 32
-"""Such passes, at most: beyond CHUNK * PASSES bases the chunks grow instead."""
 MOST = 20_000_000
-"""Bases scored, at most, unless told otherwise."""
+"""Bases scored, at most: of more, evenly spread pieces."""
 
 Weight = Callable[[int, int], NDArray[np.int64]]
 """From the start and end of a range of bases to how often each of them counts."""
@@ -27,21 +23,11 @@ Weight = Callable[[int, int], NDArray[np.int64]]
 
 @dataclass(frozen=True)
 class Score:
-    """Score of predicted bases; scores add up.
-
-    Attributes
-    ----------
-    bases : int
-        Bases scored.
-    correct : int
-        Bases that had the highest probability of the four (the first in the order A, C, T, G where several have).
-    bits : float
-        Code length of the bases: the sum of -log2 of their probabilities.
-    """
+    """Score of predicted bases; scores add up."""
 
     bases: int = 0
-    correct: int = 0
-    bits: float = 0.0
+    correct: int = 0  # had the highest probability of the four (the first in the order A, C, T, G where several have)
+    bits: float = 0.0  # code length: the sum of -log2 of the bases' probabilities
 
     @property
     def accuracy(self) -> float:
@@ -62,113 +48,55 @@ class Score:
         return Score(self.bases + other.bases, self.correct + other.correct, self.bits + other.bits)
 
 
-class CountModel:
-    """Base class of the count models: the part they learnt from, and scoring.
+@dataclass(frozen=True)
+class CountModel(ABC):
+    """Base class of the count models: the part they learnt from, and scoring."""
 
-    Parameters
-    ----------
-    codes : ndarray of uint8, shape (n_bases,)
-        Letter ids of the training genome; kept by reference.
-    train : ndarray of int64, shape (n, 2)
-        Half-open, in bases.
-    block : int
-        Bases counted at a time.
-    """
+    codes: Codes  # of the training genome; kept by reference
+    train: Intervals
 
-    def __init__(self, codes: Codes, train: Intervals, block: int) -> None:
-        self._codes, self._train, self._block = codes, train, block
+    @abstractmethod
+    def counts(self) -> Counts:
+        """Count the training part."""
 
-    def _counts(self) -> Counts:
-        raise NotImplementedError
+    @abstractmethod
+    def probabilities(self, counts: Counts, asked: Positions) -> NDArray[np.float32]:
+        """Return the probabilities of the letters A, C, T, G at each base, (n, 4)."""
 
-    def _probabilities(self, counts: Counts, asked: Positions) -> NDArray[np.float32]:
-        raise NotImplementedError
-
-    def predict(
-        self, codes: Codes, intervals: Intervals, chunk: int | None = None
-    ) -> Iterator[tuple[NDArray[np.float32], NDArray[np.uint8], NDArray[np.int32]]]:
-        """Predict the bases of intervals, some at a time; unknown letters and each interval's first base are left out.
+    def score_each(self, codes: Codes, intervals: Intervals, weight: Weight | None = None) -> list[Score]:
+        """Score the bases of each interval; unknown letters and each interval's first base are left out.
 
         Parameters
         ----------
         codes : ndarray of uint8, shape (n_bases,)
             Letter ids of any genome, A=1 C=2 T=3 G=4, 0 = unknown.
         intervals : ndarray of int64, shape (n, 2)
-            Half-open, in bases. A context never leaves its interval.
-        chunk : int, optional
-            Bases at a time.
-
-        Yields
-        ------
-        probabilities : ndarray of float32, shape (n, 4)
-            Of the letters A, C, T, G.
-        digit : ndarray of uint8, shape (n,)
-            The base that is there, 0-3.
-        owner : ndarray of int32, shape (n,)
-            Row of its interval.
-        """
-        intervals = np.asarray(intervals, dtype=np.int64).reshape(-1, 2)
-        if chunk is None:
-            chunk = max(CHUNK, -int(np.diff(intervals).sum()) // -PASSES)
-        counts = self._counts()
-        for asked in positions(codes, intervals, chunk, skip_first=True):
-            yield self._probabilities(counts, asked), asked.digit, asked.owner
-
-    def score_each(
-        self,
-        codes: Codes,
-        intervals: Intervals,
-        max_bases: int = MOST,
-        chunk: int | None = None,
-        weight: Weight | None = None,
-    ) -> list[Score]:
-        """Score each interval by itself; see `predict` for what is scored.
-
-        Parameters
-        ----------
-        codes, intervals, chunk
-            As in `predict`.
-        max_bases : int
-            Where the intervals hold more bases, evenly spread pieces of this many bases in all are scored.
+            A context never leaves its interval.
         weight : callable, optional
             How often each base counts; once if left out.
-
-        Returns
-        -------
-        list of Score
-            One an interval.
         """
-        intervals = np.asarray(intervals, dtype=np.int64).reshape(-1, 2)
-        pieces, row = spread(intervals, max_bases)
-        total, taken = int(np.diff(intervals).sum()), int(np.diff(pieces).sum())
-        if taken < total:
-            log.warning("The count models are scored on %d evenly spread bases of %d.", taken, total)
-        bases, correct, bits = np.zeros((3, len(intervals)))
-        weights = _weights(codes, pieces, weight) if weight else repeat(1)
-        for probabilities, digit, owner in self.predict(codes, pieces, chunk):
-            interval = row[owner]
-            each = np.fromiter(islice(weights, len(digit)), np.int64, len(digit))
-            chosen = np.take_along_axis(probabilities, digit[:, None].astype(np.intp), axis=1)[:, 0]
-            length = -np.log2(chosen, dtype=np.float64)
-            bases += np.bincount(interval, each, len(intervals))
-            correct += np.bincount(interval, each * (probabilities.argmax(axis=1) == digit), len(intervals))
-            bits += np.bincount(interval, each * length, len(intervals))
-        return [Score(int(b), int(c), float(x)) for b, c, x in zip(bases, correct, bits, strict=True)]
-
-    def score(
-        self,
-        codes: Codes,
-        intervals: Intervals,
-        max_bases: int = MOST,
-        chunk: int | None = None,
-        weight: Weight | None = None,
-    ) -> Score:
-        """Score all intervals together: the sum of `score_each`."""
-        return sum(self.score_each(codes, intervals, max_bases, chunk, weight), Score())
+        pieces, row = spread(intervals, MOST)
+        if bases(pieces) < bases(intervals):
+            log.warning("The count models are scored on %d evenly spread bases of %d.", bases(pieces), bases(intervals))
+        weights = None if weight is None else _weights(codes, pieces, weight)
+        counts = self.counts()
+        sums = np.zeros((3, len(intervals)))
+        done = 0
+        for asked in positions(codes, pieces, chunk_size(pieces), skip_first=True):
+            n = len(asked.digit)
+            times = np.ones(n) if weights is None else weights[done : done + n]
+            done += n
+            probabilities = self.probabilities(counts, asked)
+            chosen = np.take_along_axis(probabilities, asked.digit[:, None].astype(np.intp), axis=1)[:, 0]
+            correct = probabilities.argmax(axis=1) == asked.digit
+            for i, value in enumerate((times, times * correct, times * -np.log2(chosen, dtype=np.float64))):
+                sums[i] += np.bincount(row[asked.owner], value, len(intervals))
+        return [Score(int(n), int(correct), bits) for n, correct, bits in sums.T.tolist()]
 
 
-def _weights(codes: Codes, pieces: Intervals, weight: Weight) -> Iterator[int]:
-    """Yield how often each base that `CountModel.predict` predicts counts, in its order."""
-    # a piece's first base is not predicted
-    ranges = ((a, min(a + CHUNK, end)) for start, end in pieces.tolist() for a in range(start + 1, end, CHUNK))
-    return chain.from_iterable(weight(a, b)[codes[a:b] != 0].tolist() for a, b in ranges)
+def _weights(codes: Codes, pieces: Intervals, weight: Weight) -> NDArray[np.uint32]:
+    """Return how often each base that `CountModel.score_each` scores counts."""
+    # a piece's first base is not scored
+    ranges = [(a, min(a + CHUNK, end)) for start, end in pieces.tolist() for a in range(start + 1, end, CHUNK)]
+    each = [weight(a, b)[codes[a:b] != 0].astype(np.uint32) for a, b in ranges]
+    return np.concatenate(each) if each else np.zeros(0, np.uint32)

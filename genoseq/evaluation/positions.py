@@ -20,24 +20,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class WindowMetrics:
-    """Metrics over separate windows, each read from the zero state.
+    """Metrics over separate windows, each read from the zero state; arrays by position in the window, (length,)."""
 
-    Attributes
-    ----------
-    scored : ndarray
-        Scored tokens by position in the window, (length,).
-    accuracy : ndarray
-        Share of correct predictions by position, nan where nothing was scored, (length,).
-    bits_per_base : ndarray
-        Code length by position, bits, nan where nothing was scored, (length,).
-    confusion : MulticlassConfusionMatrix
-        Last bases of the true and of the predicted tokens, in the order A, C, T, G; each row a share of its sum.
-    """
-
-    scored: NDArray[np.float64]
-    accuracy: NDArray[np.float64]
-    bits_per_base: NDArray[np.float64]
-    confusion: MulticlassConfusionMatrix
+    scored: NDArray[np.float64]  # tokens
+    accuracy: NDArray[np.float64]  # fraction, nan where nothing was scored
+    bits_per_base: NDArray[np.float64]  # nan where nothing was scored
+    confusion: MulticlassConfusionMatrix  # of the tokens' last bases, in the order A, C, T, G; each row sums to 1
 
 
 def window_metrics(module: NextToken, data: GenomeData, stage: str = "val", limit: int = 256) -> WindowMetrics:
@@ -60,22 +48,15 @@ def window_metrics(module: NextToken, data: GenomeData, stage: str = "val", limi
 def position_rows(module: NextToken, data: GenomeData, stage: str, cover: int) -> list[dict[str, Any]]:
     """Return metrics by position over windows of ``seq_len`` that lie all over a part.
 
-    Parameters
-    ----------
-    cover : int
-        Windows that predict each base: 1 tiles the part; with 10, the last tenth of the windows predicts every base
-        once (but for the edges of the part). At most ``seq_len`` have an effect.
-
-    Returns
-    -------
-    list of dict
-        ``position`` (tokens read, from 1), ``n`` (scored tokens), ``accuracy`` (fraction), ``bits_per_base``.
+    `cover` windows predict each base: 1 tiles the part; with 10, the last tenth of the windows predicts every base once
+    (but for the edges of the part). At most ``seq_len`` have an effect. A row holds ``position`` (tokens read, from 1),
+    ``n`` (scored tokens), ``accuracy`` (fraction) and ``bits_per_base``.
     """
     metrics = _by_position(module, data, covering_starts(data, stage, cover), data.seq_len)
     columns = zip(metrics.scored.tolist(), metrics.accuracy.tolist(), metrics.bits_per_base.tolist(), strict=True)
     return [
-        {"position": position, "n": int(n), "accuracy": accuracy, "bits_per_base": bits}
-        for position, (n, accuracy, bits) in enumerate(columns, start=1)
+        {"position": i, "n": int(n), "accuracy": accuracy, "bits_per_base": bits}
+        for i, (n, accuracy, bits) in enumerate(columns, start=1)
     ]
 
 

@@ -38,7 +38,7 @@ def by_record(baselines: Baselines, data: GenomeData) -> list[dict[str, Score]]:
 
 def evaluation_result(
     cfg: DictConfig,
-    about: dict[str, Any],
+    metadata: dict[str, Any],
     data: GenomeData,
     home: GenomeData | None,
     total: dict[str, float],
@@ -49,16 +49,14 @@ def evaluation_result(
 
     Parameters
     ----------
-    about : dict
-        The checkpoint's metadata.
+    metadata : dict
+        The checkpoint's.
     home : GenomeData or None
         The data it was trained on; without it there are no baselines and no leakage.
     total : dict
         The ``test/`` metrics.
     per_record : sequence of dict
         Loss, accuracy, bits_per_base, perplexity and tokens of each record.
-    device : str
-        Kind of device that it ran on.
     """
     baselines = Baselines.fit(home) if home is not None and cfg.baseline else None
     scores = by_record(baselines, data) if baselines else [{} for _ in per_record]
@@ -82,8 +80,8 @@ def evaluation_result(
         "test/part": "test part" if home is data else "whole genome",
         **data_result(data),
         "checkpoint": str(Path(cfg.ckpt).resolve()),
-        "checkpoint/genome": about["genome"]["name"],
-        "checkpoint/sha256": about["genome"]["sha256"],
+        "checkpoint/genome": metadata["genome"]["name"],
+        "checkpoint/sha256": metadata["genome"]["sha256"],
         **provenance(device),
     }
     return result, rows
@@ -99,7 +97,7 @@ def print_evaluation(result: dict[str, Any], rows: list[dict[str, Any]], folder:
     total = {"record": "all", "tokens": result["test/tokens"]} | {n: result[f"test/{n}"] for n in METRICS}
     total |= {k: v for k, v in result.items() if k.startswith(("baseline/", "imm/"))}
     for row in [*rows[:SHOWN], total]:
-        count = (f"{row[k]:.3f}" if k in row else "–" for k in ("baseline/bits_per_base", "imm/bits_per_base"))
+        count = (f"{row[k]:.3f}" if k in row else "-" for k in ("baseline/bits_per_base", "imm/bits_per_base"))
         table.add_row(
             row["record"],
             f"{row['tokens']:,}",

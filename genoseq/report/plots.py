@@ -34,32 +34,27 @@ def curves_figure(metrics: pandas.DataFrame, title: str, lines: Mapping[str, Map
     ----------
     metrics : DataFrame
         As in ``metrics.csv``: the column ``step`` and a column a metric, nan where there is no value.
-    title : str
     lines : mapping
         From a baseline's label to its metrics: ``val/…`` is drawn as a line, ``test/…`` as a diamond at the last step.
     """
     if "step" in metrics:
         metrics = metrics.set_index("step").sort_index()
     figure = Figure(figsize=(12, 9), dpi=100, layout="constrained")
-    bits, accuracy, rate = figure.subplots(3, 1, sharex=True, height_ratios=(3, 2, 1))
     figure.suptitle(title, wrap=True)
+    bits, accuracy, rate = figure.subplots(3, 1, sharex=True, height_ratios=(3, 2, 1))
     _draw(bits, metrics, "bits_per_base", lines)
     _draw(accuracy, metrics, "accuracy", lines)
     lr = _finite(metrics, "train/lr")
     rate.plot(lr.index, lr, marker=_marker(lr))
     rate.set_ylim(bottom=0)
-    bits.set_ylabel("bits per base")
-    accuracy.set_ylabel("accuracy")
+    for axes, label in ((bits, "bits per base"), (accuracy, "accuracy"), (rate, "learning rate")):
+        axes.set_ylabel(label)
+        axes.grid(alpha=0.4)
     accuracy.yaxis.set_major_formatter("{x:.1%}")
-    rate.set_ylabel("learning rate")
     rate.set_xlabel("optimizer steps")
     rate.xaxis.set_major_formatter("{x:,.0f}")
-    for axes in figure.axes:
-        axes.grid(alpha=0.4)
-    handles, labels = bits.get_legend_handles_labels()
-    if handles:
-        title = "lines of the baselines: validation part; diamonds: test part"
-        figure.legend(handles, labels, loc="outside lower center", ncols=3, title=title)
+    legend = "lines of the baselines: validation part; diamonds: test part"
+    figure.legend(*bits.get_legend_handles_labels(), loc="outside lower center", ncols=3, title=legend)
     return figure
 
 
@@ -97,11 +92,10 @@ def position_figure(accuracy: NDArray[np.floating], baseline: float | None, titl
     Parameters
     ----------
     accuracy : ndarray of float, (L,)
-        Accuracy (fraction) of the prediction after 1, 2, … L tokens from the zero state; nan where nothing was scored.
-        Of 50 tokens or more, means over ranges of positions are drawn, equally wide on a logarithmic axis.
+        Fraction right after 1, 2, … L tokens from the zero state; nan where nothing was scored. Of 50 tokens or more,
+        means over ranges of positions are drawn, equally wide on a logarithmic axis.
     baseline : float, optional
         Accuracy (fraction) of the order-k Markov model.
-    title : str
     """
     curve = pandas.DataFrame({"read": np.arange(1, len(accuracy) + 1), "accuracy": accuracy})
     figure = Figure(figsize=(9, 6), dpi=100, layout="constrained")
@@ -115,9 +109,7 @@ def position_figure(accuracy: NDArray[np.floating], baseline: float | None, titl
     if baseline is not None:
         axes.axhline(baseline, color="C1", linestyle="--", label="baseline, order-k Markov model")
     axes.yaxis.set_major_formatter("{x:.1%}")
-    axes.set_xlabel("tokens read since the zero state")
-    axes.set_ylabel("accuracy")
-    axes.set_title(title)
+    axes.set(xlabel="tokens read since the zero state", ylabel="accuracy", title=title)
     axes.grid(alpha=0.4)
     axes.legend()
     return figure
@@ -129,7 +121,5 @@ def confusion_figure(confusion: MulticlassConfusionMatrix, title: str) -> Figure
     axes = figure.add_subplot()
     confusion.plot(ax=axes, labels=list("ACTG"))
     axes.tick_params(labelrotation=0)
-    axes.set_xlabel("predicted base")
-    axes.set_ylabel("true base (each row sums to 1)")
-    axes.set_title(title)
+    axes.set(xlabel="predicted base", ylabel="true base (each row sums to 1)", title=title)
     return figure

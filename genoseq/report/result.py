@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 from importlib import metadata
 from pathlib import Path
@@ -13,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 import genoseq
-from genoseq.baselines.fit import METRICS, Baselines, chance
+from genoseq.baselines.fit import Baselines, baseline_lines, chance
 from genoseq.baselines.scoring import Score
 from genoseq.evaluation.leakage import leakage
 
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from genoseq.data.datamodule import GenomeData
 
 _PACKAGE = Path(genoseq.__file__).resolve().parent
-_TIMEOUT = 10.0  # seconds; a slow disk must not hold up a run that has ended
 
 
 def choice(group: str) -> str | None:
@@ -69,9 +69,8 @@ def run_result(
         The ``test/`` metrics; empty if the run was stopped before its test: then there are no baselines nor leakage.
     ran : dict
         What the training reports: lowest validation bits per base, steps, tokens a second, seconds, precision.
-    device : str
-        Kind of device that it ran on.
     """
+    tags = [cfg.tags] if isinstance(cfg.tags, str) else cfg.tags or []
     return {
         **measured,
         **(baselines_result(baselines, baselines.score("test")) if baselines and measured else {}),
@@ -81,6 +80,7 @@ def run_result(
         **ran,
         "seed": cfg.seed,
         "scale": cfg.scale,
+        "tags": ",".join(map(str, tags)),
         **data_result(data),
         "split/name": choice("data/split") or ("random_windows" if data.parts.splits_windows else "unnamed"),
         "model/name": choice("model"),
@@ -88,14 +88,13 @@ def run_result(
     }
 
 
-def curve_lines(result: dict[str, Any], baselines: Baselines | None) -> dict[str, Any]:
+def curve_lines(result: dict[str, Any], data: GenomeData, baselines: Baselines | None) -> dict[str, Any]:
     """Return the title and the baselines of a run's curves.png, as `draw_curves` takes them."""
-    stages = ("val", "test") if "test/bits_per_base" in result else ("val",)
-    lines = {"chance": {f"{stage}/{metric}": result[f"chance/{metric}"] for stage in stages for metric in METRICS}}
-    if baselines:
-        for name, label in baselines.labels.items():
-            scores = {stage: baselines.score(stage)[name].metrics for stage in stages}
-            lines[label] = {f"{stage}/{metric}": scores[stage][metric] for stage in stages for metric in METRICS}
+    labels = {"chance": "chance"} | (baselines.labels if baselines else {})
+    lines: dict[str, dict[str, float]] = {label: {} for label in labels.values()}
+    for stage in ("val", "test") if "test/bits_per_base" in result else ("val",):
+        for name, metrics in baseline_lines(data, baselines, stage).items():
+            lines[labels[name]] |= metrics
     title = f"{result['genome/name']}, {result['model/name']}, {result['split/name']} split"
     if "test/bits_per_base" in result:
         title += f"; test {result['test/bits_per_base']:.3f} bits per base"
@@ -104,28 +103,18 @@ def curve_lines(result: dict[str, Any], baselines: Baselines | None) -> dict[str
     return {"title": title, "lines": lines}
 
 
-def provenance(device: str | None = None) -> dict[str, Any]:
-    """Return a result's entries on versions, commit and machine.
+def provenance(device: str) -> dict[str, Any]:
+    """Return a result's entries on versions, commit and machine, for a model on a device such as ``cuda``.
 
-    Parameters
-    ----------
-    device : str, optional
-        Device of the model, such as ``cuda:0``; the processor if left out.
-
-    Returns
-    -------
-    dict
-        ``version/genoseq``, ``version/python``, ``version/torch``, ``version/lightning``, ``version/hydra`` (None if
-        not installed), ``git/commit`` and ``git/dirty`` (None unless the package lies in a git work tree that tracks
-        it), ``host/cpus`` (processors that this process may use) and ``host/device`` (a name).
+    ``git/commit`` and ``git/dirty`` are None unless the package lies in a git work tree that tracks it.
     """
-    commit, dirty = _git(_PACKAGE)
+    commit, dirty = _git()
     return {
         "version/genoseq": genoseq.__version__,
         "version/python": platform.python_version(),
-        "version/torch": _version("torch"),
-        "version/lightning": _version("lightning"),
-        "version/hydra": _version("hydra-core"),
+        "version/torch": metadata.version("torch"),
+        "version/lightning": metadata.version("lightning"),
+        "version/hydra": metadata.version("hydra-core"),
         "git/commit": commit,
         "git/dirty": dirty,
         "host/cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
@@ -133,53 +122,36 @@ def provenance(device: str | None = None) -> dict[str, Any]:
     }
 
 
-def _version(distribution: str) -> str | None:
-    try:
-        return metadata.version(distribution)
-    except metadata.PackageNotFoundError:
-        return None
+def _git() -> tuple[str | None, bool | None]:
+    """Return the commit that the package is at, and whether its code or configuration differs from it."""
 
+    def ask(*arguments: str) -> str:
+        command = ["git", "--no-optional-locks", "-C", str(_PACKAGE), *arguments]
+        # a slow disk must not hold up a run that has ended
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10, env=environment)
+        return done.stdout.strip()
 
-def _git(package: Path) -> tuple[str | None, bool | None]:
-    """Return the commit that `package` is at, and whether its code or configuration differs from it."""
-    # a package installed below some other project's work tree has that project's commit around it, not its own
-    if _ask(package, "ls-files", "--error-unmatch", "__init__.py") is None:
-        return None, None
-    commit = _ask(package, "rev-parse", "--verify", "HEAD")
-    if commit is None:
-        return None, None
-    # untracked files count: a new model or configuration changes the numbers too
-    changed = _ask(package, "status", "--porcelain", "--", ".", ":(top)conf")
-    return commit, None if changed is None else bool(changed)
-
-
-def _ask(folder: Path, *arguments: str) -> str | None:
-    """Return what a git command prints, None if it fails or git is missing."""
     # set inside a git hook, these would name another repository than the folder's own
     hidden = {"GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX"}
+    environment = {key: value for key, value in os.environ.items() if key not in hidden}
     try:
-        done = subprocess.run(
-            ["git", "--no-optional-locks", "-C", str(folder), *arguments],
-            capture_output=True,
-            text=True,
-            check=True,
-            timeout=_TIMEOUT,
-            env={key: value for key, value in os.environ.items() if key not in hidden},
-        )
+        # a package installed below some other project's work tree has that project's commit around it, not its own
+        ask("ls-files", "--error-unmatch", "__init__.py")
+        commit = ask("rev-parse", "--verify", "HEAD")
+        # untracked files count: a new model or configuration changes the numbers too
+        return commit, bool(ask("status", "--porcelain", "--", ".", ":(top)conf"))
     except (OSError, subprocess.SubprocessError):
-        return None
-    return done.stdout.strip()
+        return None, None
 
 
-def _device(device: str | None) -> str:
-    if device and device.startswith("cuda"):
+def _device(device: str) -> str:
+    """Return the name of the device."""
+    if device.startswith("cuda"):
         import torch
 
         return torch.cuda.get_device_name(device)
     try:
-        for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
+        cpu = re.search(r"^model name\s*:\s*(.+)$", Path("/proc/cpuinfo").read_text(encoding="utf-8"), re.MULTILINE)
     except OSError:
-        pass
-    return platform.processor() or platform.machine()
+        cpu = None
+    return cpu[1] if cpu else platform.processor() or platform.machine()

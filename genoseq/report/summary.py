@@ -44,18 +44,9 @@ def print_start(cfg: DictConfig, data: GenomeData, module: NextToken) -> None:
 def print_summary(result: Mapping[str, Any], folder: Path, console: Console | None = None) -> None:
     """Print the model beside its baselines, the leakage, and where the files are.
 
-    Parameters
-    ----------
-    result : mapping
-        The content of ``result.json``: accuracies and leakage as fractions, code lengths in bits per base. A value
-        that is missing or None shows as a dash.
-    folder : Path
-        The run's folder.
-    console : Console, optional
-        Standard output if left out.
+    `result` is the content of ``result.json``: what is missing or None shows as a dash. `folder` is the run's.
     """
     console = console or Console()
-    dash = "-" if console.options.ascii_only else "–"
 
     def say(text: str, style: str = "") -> None:
         console.print(Text(text, style=style), soft_wrap=False)
@@ -74,13 +65,13 @@ def print_summary(result: Mapping[str, Any], folder: Path, console: Console | No
         accuracy, bits = _number(result, f"{stage}/accuracy"), _number(result, f"{stage}/bits_per_base")
         table.add_row(
             Text(label),
-            dash if accuracy is None else f"{100 * accuracy:.2f}",
-            dash if bits is None else f"{bits:.3f}",
+            "-" if accuracy is None else f"{100 * accuracy:.2f}",
+            "-" if bits is None else f"{bits:.3f}",
             style=style,
         )
     console.print(table)
     console.print()
-    say(leakage_line(result, dash))
+    say(leakage_line(result))
     if result.get("split/leaks"):
         say(_LEAKS, style="bold red")
     say_whole(f"files:   {folder}")
@@ -105,10 +96,7 @@ def _about(result: Mapping[str, Any]) -> list[str]:
 def _rows(result: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     """Return (label, stage, style) of each row."""
     # a token of several new bases is right only if all are; the count models predict base by base
-    apart = (result.get("tokens/new_bases") or 1) > 1 or (
-        (result.get("tokens/k") or 1) > 1 and (result.get("tokens/stride") or 1) > 1
-    )
-    token, base = (", per token", ", per base") if apart else ("", "")
+    token, base = (", per token", ", per base") if (result.get("tokens/new_bases") or 1) > 1 else ("", "")
     mode, order = result.get("test/mode"), result.get("baseline/order")
     rows = [
         (f"model, {f'{mode} ' if mode else ''}test{token}", "test", "bold"),
@@ -125,13 +113,13 @@ def _number(result: Mapping[str, Any], key: str) -> float | None:
     return None if value is None or math.isnan(value) else float(value)
 
 
-def leakage_line(result: Mapping[str, Any], dash: str = "–") -> str:
+def leakage_line(result: Mapping[str, Any]) -> str:
     """Return the sentence on a result's leakage."""
-    positions, kmers = (_share(_number(result, f"leakage/{name}"), dash) for name in ("positions", "shared_kmers"))
+    positions, kmers = (_share(_number(result, f"leakage/{name}")) for name in ("positions", "shared_kmers"))
     return f"leakage: {positions} of test positions lie in a training window; {kmers} of test 24-mers occur in training"
 
 
-def _share(fraction: float | None, dash: str) -> str:
+def _share(fraction: float | None) -> str:
     if fraction is None:
-        return f"{dash} %"
+        return "- %"
     return "<0.1 %" if 0 < fraction < 0.0005 else f"{100 * fraction:.1f} %"

@@ -30,9 +30,7 @@ def data(tmp_path: Path, letters: Callable[..., str]) -> Callable[[Split], Genom
     ("split", "low", "high"),
     [
         (RandomWindowsSplit(), 0.98, 1.0),
-        (RandomWindowsSplit(window_stride=10), 0.95, 1.0),
         (RandomWindowsSplit(window_stride=25), 0.6, 0.9),
-        (RandomWindowsSplit(window_stride=50), 0.22, 0.3),
         (RandomWindowsSplit(window_stride=51), 0.22, 0.28),
         (ContiguousSplit(), 0.22, 0.28),
     ],

@@ -1,13 +1,17 @@
-"""Shared k-mers against sets of strings."""
+"""Shared k-mers against sets of letters, covered positions against windows laid one by one."""
 
 import math
+from unittest import mock
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from genoseq.evaluation.leakage import shared_kmers
+from genoseq.baselines import kmers as blocks
+from genoseq.data.intervals import as_intervals
+from genoseq.data.split import Parts, RandomWindowsSplit
+from genoseq.evaluation.leakage import covered_positions, shared_kmers
 
 BACK = np.array([0, 3, 4, 1, 2], dtype=np.uint8)
 
@@ -31,7 +35,6 @@ def kmers(codes, intervals, k):
     return [kmer for kmer in found if 0 not in kmer]
 
 
-@settings(deadline=None)
 @given(cases(), st.integers(1, 9), st.integers(1, 150), st.integers(1, 150))
 def test_share_is_that_of_sets_of_kmers(case, k, block, chunk):
     codes, train, test = case
@@ -39,7 +42,8 @@ def test_share_is_that_of_sets_of_kmers(case, k, block, chunk):
     known |= {tuple(BACK[list(kmer)][::-1].tolist()) for kmer in known}
     asked = kmers(codes, test, k)
     expected = sum(kmer in known for kmer in asked) / len(asked) if asked else math.nan
-    assert shared_kmers(codes, train, test, k, block, chunk) == pytest.approx(expected, abs=1e-12, nan_ok=True)
+    with mock.patch.multiple(blocks, BLOCK=block, CHUNK=chunk):
+        assert shared_kmers(codes, train, test, k) == pytest.approx(expected, abs=1e-12, nan_ok=True)
 
 
 @pytest.mark.parametrize("turned", [False, True])
@@ -74,6 +78,29 @@ def test_kmers_that_do_not_fit():
     assert math.isnan(shared_kmers(codes, np.array([[0, 70]]), np.array([[77, 100]])))
     assert shared_kmers(codes, np.array([[0, 70]]), np.array([[76, 100]])) == 0.0
     assert shared_kmers(codes, np.empty((0, 2), dtype=np.int64), np.array([[0, 100]])) == 0.0
-    for k in (0, 32):
-        with pytest.raises(ValueError, match="1 to 31"):
-            shared_kmers(codes, np.array([[0, 50]]), np.array([[50, 100]]), k)
+
+
+@given(st.integers(1, 40), st.integers(1, 30), st.integers(0, 99), st.integers(1, 210))
+def test_a_position_counts_once_for_each_test_window_over_it(stride, span, seed, block):
+    whole = as_intervals([(3, 60), (60, 75), (80, 200)])
+    parts = Parts(whole, whole, whole, hash_key=(seed, 2), shares=(0.2, 0.3), window_stride=stride)
+    over = {"train": np.zeros(200), "test": np.zeros(200)}
+    for stage, times in over.items():
+        for start in (s for a, b in whole.tolist() for s in range(a, b - span + 1)):
+            times[start : start + span] += parts.accepts(stage, np.array([start]))[0]
+    total = over["test"].sum()
+    expected = over["test"][over["train"] > 0].sum() / total if total else math.nan
+    with mock.patch.object(blocks, "BLOCK", block):
+        share = covered_positions(parts, span)
+    assert share == pytest.approx(expected, nan_ok=True)
+    assert parts.overlap(span) or not share > 0
+
+
+def test_windows_side_by_side_share_a_base_with_each_neighbour(make_genome, letters):
+    genome = make_genome(letters(200_000))
+    splits = [RandomWindowsSplit(window_stride=stride)(genome, 201) for stride in (1, 100, 200, 201)]
+    every, half, touching, apart = (covered_positions(parts, 201) for parts in splits)
+    assert every > 0.9999
+    assert 0.7 < half < 0.8  # most bases lie in one other window, which trains three times in four
+    assert touching == pytest.approx(1.5 / 201, abs=0.001)
+    assert apart == 0.0

@@ -30,11 +30,9 @@ def metrics() -> pd.DataFrame:
 
 
 def test_every_metric_is_drawn_and_named(metrics: pd.DataFrame) -> None:
-    shuffled = metrics.sample(frac=1, random_state=0)
-    figure = curves_figure(shuffled, "hpylori: THIS SPLIT LEAKS", LINES)
+    figure = curves_figure(metrics.sample(frac=1, random_state=0), "hpylori: THIS SPLIT LEAKS", LINES)
     bits, accuracy, rate = figure.axes
     drawn = {str(line.get_label()): line for line in bits.get_lines()}
-    assert {"train", "validation", "test", *LINES} <= set(drawn)
     assert drawn["train"].get_xdata() == pytest.approx(metrics["step"])
     assert drawn["train"].get_ydata() == pytest.approx(metrics["train/bits_per_base"])
     assert len(drawn["validation"].get_xdata()) == 10 and drawn["test"].get_xydata().tolist() == [[1000, 1.954]]
@@ -46,10 +44,7 @@ def test_every_metric_is_drawn_and_named(metrics: pd.DataFrame) -> None:
     assert figure.get_suptitle() == "hpylori: THIS SPLIT LEAKS"
     labels = [axes.get_ylabel() for axes in figure.axes]
     assert labels == ["bits per base", "accuracy", "learning rate"] and rate.get_xlabel() == "optimizer steps"
-
-
-def test_a_wild_start_does_not_squash_the_rest(metrics: pd.DataFrame) -> None:
-    bottom, top = curves_figure(metrics, "hpylori", LINES).axes[0].get_ylim()
+    bottom, top = bits.get_ylim()  # the wild start does not squash the rest
     assert 1.9 < bottom < 1.94 and 2.0 < top < 2.05
 
 

@@ -32,11 +32,10 @@ RESULT: dict[str, Any] = {
     "split/leaks": False,
     "genome/name": "hpylori",
     "genome/bases": 1_652_982,
-    "tokens/k": 1,
-    "tokens/stride": 1,
     "tokens/new_bases": 1,
     "model/parameters": 1_234_567,
 }
+LEAKS = "this accuracy measures memory, not what the model has learnt about DNA"
 
 
 def _print(result: dict[str, Any], folder: str = "outputs/run", **console: Any) -> str:
@@ -45,67 +44,73 @@ def _print(result: dict[str, Any], folder: str = "outputs/run", **console: Any) 
     return out.getvalue()
 
 
-def _row(text: str, start: str) -> list[str]:
-    (line,) = [line for line in text.splitlines() if line.startswith(start)]
-    return line.split()
+def _rows(text: str) -> dict[str, list[str]]:
+    """Return the two numbers of each row by the row's label."""
+    lines = [
+        line.rsplit(maxsplit=2) for line in text.splitlines() if line.startswith(("model", "base", "int", "chance"))
+    ]
+    return {label: numbers for label, *numbers in lines}
 
 
 def test_rows_hold_the_metrics() -> None:
     text = _print(RESULT)
-    assert _row(text, "model")[-2:] == ["37.12", "1.943"]
-    assert _row(text, "baseline, order-6 Markov model")[-2:] == ["36.90", "1.951"]
-    assert _row(text, "interpolated Markov model")[-2:] == ["38.00", "1.930"]
-    assert _row(text, "chance")[-2:] == ["25.00", "2.000"]
-    assert "accuracy (%)" in text and "bits per base" in text and "frozen" in text
-    assert "hpylori, 1,652,982 bases, contiguous split" in text
-    assert "per token" not in text and "per base," not in text
+    assert _rows(text) == {
+        "model, frozen test": ["37.12", "1.943"],
+        "baseline, order-6 Markov model": ["36.90", "1.951"],
+        "interpolated Markov model": ["38.00", "1.930"],
+        "chance": ["25.00", "2.000"],
+    }
+    for part in ("accuracy (%)", "bits per base", "hpylori, 1,652,982 bases, contiguous split", "31,000 tokens/s"):
+        assert part in text
     measured = {key: value for key, value in RESULT.items() if not key.startswith(("baseline/", "imm/"))}
-    assert "Markov" not in _print(measured)  # baseline=false
+    assert list(_rows(_print(measured))) == ["model, frozen test", "chance"]  # baseline=false
 
 
-def test_a_terminal_and_none() -> None:
-    text = _print(RESULT | {"split/leaks": True})
-    assert "\x1b" not in text and max(map(len, text.splitlines())) <= 80
-    assert "\x1b[1m" in _print(RESULT, force_terminal=True)
-    out = io.TextIOWrapper(raw := io.BytesIO(), encoding="ascii")
-    print_summary({}, Path("x"), Console(file=out, width=80))
-    out.flush()
-    assert b"chance" in raw.getvalue()
-
-
-def test_leakage() -> None:
-    text = " ".join(_print(RESULT).split())
-    assert "0.0 % of test positions lie in a training window; 1.2 % of test 24-mers occur in training" in text
-    assert "memory" not in text
-    text = " ".join(_print(RESULT | {"split/leaks": True, "leakage/positions": 1.0}).split())
-    assert "100.0 % of test positions" in text
-    assert "this accuracy measures memory, not what the model has learnt about DNA" in text
-    assert "<0.1 % of test positions" in _print(RESULT | {"leakage/positions": 1e-5})
-
-
-@pytest.mark.parametrize("tokens", [{"tokens/new_bases": 3}, {"tokens/k": 3, "tokens/stride": 3}])
-def test_accuracies_of_different_things_are_told_apart(tokens: dict[str, int]) -> None:
-    text = _print(RESULT | tokens | {"chance/accuracy": 1 / 64})
-    assert "model, frozen test, per token" in text and "chance, per token" in text
-    assert "order-6 Markov model, per base" in text and "interpolated Markov model, per base" in text
-    assert _row(text, "chance")[-2:] == ["1.56", "2.000"]
-    overlapping = {"tokens/k": 3, "tokens/stride": 1, "tokens/new_bases": 1}
-    assert "per token" not in _print(RESULT | overlapping)
+def test_accuracies_of_different_things_are_told_apart() -> None:
+    rows = _rows(_print(RESULT | {"tokens/new_bases": 3, "chance/accuracy": 1 / 64}))
+    assert list(rows) == [
+        "model, frozen test, per token",
+        "baseline, order-6 Markov model, per base",
+        "interpolated Markov model, per base",
+        "chance, per token",
+    ]
+    assert rows["chance, per token"] == ["1.56", "2.000"]
 
 
 @pytest.mark.parametrize("missing", [{}, dict.fromkeys(RESULT), {"test/accuracy": math.nan}])
 def test_what_is_missing_is_a_dash(missing: dict[str, Any]) -> None:
     text = _print(missing)
-    for start in ("model", "chance", *(("baseline", "interpolated") if "imm/bits_per_base" in missing else ())):
-        assert _row(text, start)[-2:] == ["–", "–"]
-    assert "None" not in text and "nan" not in text
+    assert list(_rows(text).values()) == [["-", "-"]] * (4 if "imm/bits_per_base" in missing else 2)
+    assert "None" not in text and "nan" not in text and "leakage: - % of" in text
 
 
-def test_paths_survive_being_copied() -> None:
+@pytest.mark.parametrize(
+    ("leaked", "said"),
+    [
+        ({}, "0.0 %"),
+        ({"split/leaks": True, "leakage/positions": 1.0}, "100.0 %"),
+        ({"leakage/positions": 1e-5}, "<0.1 %"),
+    ],
+)
+def test_leakage(leaked: dict[str, Any], said: str) -> None:
+    text = " ".join(_print(RESULT | leaked).split())
+    assert (
+        f"leakage: {said} of test positions lie in a training window; 1.2 % of test 24-mers occur in training" in text
+    )
+    assert (LEAKS in text) == ("split/leaks" in leaked)
+
+
+def test_a_terminal_and_none() -> None:
     folder = "outputs/a run/" + "x" * 90
-    text = _print(RESULT, folder)
-    assert folder in text
-    assert f"tensorboard --logdir '{folder}'" in text
+    text = _print(RESULT | {"split/leaks": True}, folder)
+    whole = [f"files:   {folder}", f"curves:  tensorboard --logdir '{folder}'"]  # to be copied
+    assert text.splitlines()[-2:] == whole
+    assert "\x1b" not in text and max(map(len, text.splitlines()[:-2])) <= 80
+    assert "\x1b[1m" in _print(RESULT, force_terminal=True)
+    out = io.TextIOWrapper(raw := io.BytesIO(), encoding="ascii")
+    print_summary({}, Path("x"), Console(file=out, width=80))
+    out.flush()
+    assert b"chance" in raw.getvalue()
 
 
 def test_needs_neither_torch_nor_hydra() -> None:
