@@ -143,27 +143,27 @@ def test_the_objects_that_data_needs(nodes: dict[str, Any]) -> None:
         assert type(data.split).__name__ == "ContiguousSplit" and data.vocabulary.k == 3
 
 
-@pytest.mark.parametrize(
-    "override",
-    [
-        "model._target_=os.system",
-        "+callbacks.mine={_target_:os.system,command:true}",
-        "model={deep:[{_target_:builtins.eval}]}",
-        "optimizer._target_=torch.optim.SGD",
-        "optimizer._target_=genoseq.trust.check_overrides",
-        "model._target_=${oc.env:HOME}",
-        "model=${oc.create:'{_target_: os.system}'}",
-        "model.x='${${r.name}:\"{_target_: os.system}\"}'",
-        "model=../../../tmp/evil",
-        "+../evil=x",
-        "data/split@hydra.launcher=contiguous",
-        "hydra/launcher=basic",
-        "hydra.searchpath=[file:///tmp]",
-        "model._target_=genoseq.models.lstm.LSTM,os.system",
-        "no value",
-        "a=" + "[" * 3000,
-    ],
-)
+REFUSED = [
+    "model._target_=os.system",
+    "+callbacks.mine={_target_:os.system,command:true}",
+    "model={deep:[{_target_:builtins.eval}]}",
+    "optimizer._target_=torch.optim.SGD",
+    "optimizer._target_=genoseq.trust.check_overrides",
+    "model._target_=${oc.env:HOME}",
+    "model=${oc.create:'{_target_: os.system}'}",
+    "model.x='${${r.name}:\"{_target_: os.system}\"}'",
+    "model=../../../tmp/evil",
+    "+../evil=x",
+    "data/split@hydra.launcher=contiguous",
+    "hydra/launcher=basic",
+    "hydra.searchpath=[file:///tmp]",
+    "model._target_=genoseq.models.lstm.LSTM,os.system",
+    "no value",
+    "a=" + "[" * 3000,
+]
+
+
+@pytest.mark.parametrize("override", REFUSED, ids=lambda override: override[:60])
 def test_recorded_overrides_that_are_refused(override: str) -> None:
     with pytest.raises(UserError):
         check_overrides(["seed=1", override])
