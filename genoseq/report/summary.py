@@ -44,82 +44,55 @@ def print_start(cfg: DictConfig, data: GenomeData, module: NextToken) -> None:
 def print_summary(result: Mapping[str, Any], folder: Path, console: Console | None = None) -> None:
     """Print the model beside its baselines, the leakage, and where the files are.
 
-    `result` is the content of ``result.json``: what is missing or None shows as a dash. `folder` is the run's.
+    `result` is the content of ``result.json``; what a stopped run has not measured shows as a dash.
     """
     console = console or Console()
-
-    def say(text: str, style: str = "") -> None:
-        console.print(Text(text, style=style), soft_wrap=False)
-
-    def say_whole(text: str) -> None:  # a path or a command must survive being copied
-        console.print(Text(text), soft_wrap=True)
-
-    console.print()
-    for line in _about(result):
-        say(line)
+    # a token of several new bases is right only if all are; the count models predict base by base
+    token, base = (", per token", ", per base") if result["tokens/new_bases"] > 1 else ("", "")
+    rows = [(f"model, {result['test/mode']} test{token}", "test", "bold")]
+    if "baseline/order" in result:
+        rows.append((f"baseline, order-{result['baseline/order']} Markov model{base}", "baseline", ""))
+        rows.append((f"interpolated Markov model{base}", "imm", ""))
+    rows.append((f"chance{token}", "chance", ""))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column("")
     table.add_column("accuracy (%)", justify="right")
     table.add_column("bits per base", justify="right")
-    for label, stage, style in _rows(result):
-        accuracy, bits = _number(result, f"{stage}/accuracy"), _number(result, f"{stage}/bits_per_base")
-        table.add_row(
-            Text(label),
-            "-" if accuracy is None else f"{100 * accuracy:.2f}",
-            "-" if bits is None else f"{bits:.3f}",
-            style=style,
+    for label, part, style in rows:
+        accuracy, bits = (
+            _show(result, f"{part}/accuracy", "{:.2f}", 100),
+            _show(result, f"{part}/bits_per_base", "{:.3f}"),
         )
-    console.print(table)
-    console.print()
-    say(leakage_line(result))
-    if result.get("split/leaks"):
-        say(_LEAKS, style="bold red")
-    say_whole(f"files:   {folder}")
-    say_whole(f"curves:  tensorboard --logdir {shlex.quote(str(folder))}")
-
-
-def _about(result: Mapping[str, Any]) -> list[str]:
-    """Return what was trained on what, and how long, as far as known."""
-
-    def have(key: str, form: str) -> list[str]:
-        value = result.get(key)
-        return [] if value is None else [form.format(value)]
-
-    data = have("genome/name", "{}") + have("genome/bases", "{:,} bases") + have("split/name", "{} split")
-    work = (
-        have("model/parameters", "{:,} parameters") + have("train/steps", "{:,} steps") + have("seconds", "{:,.0f} s")
+        table.add_row(label, accuracy, bits, style=style)
+    speed = _show(result, "train/tokens_per_second", "{:,.0f}")
+    lines = (
+        f"\n{result['genome/name']}, {result['genome/bases']:,} bases, {result['split/name']} split",
+        f"{result['model/parameters']:,} parameters, {result['train/steps']:,} steps, {result['seconds']:,.0f} s, "
+        f"{speed} tokens/s",
     )
-    work += have("train/tokens_per_second", "{:,.0f} tokens/s")
-    return [", ".join(part) for part in (data, work) if part]
+    for line in lines:
+        console.print(Text(line))
+    console.print(table)
+    console.print(Text(f"\n{leakage_line(result)}"))
+    if result["split/leaks"]:
+        console.print(Text(_LEAKS, style="bold red"))
+    # a path or a command must survive being copied
+    console.print(Text(f"files:   {folder}"), soft_wrap=True)
+    console.print(Text(f"curves:  tensorboard --logdir {shlex.quote(str(folder))}"), soft_wrap=True)
 
 
-def _rows(result: Mapping[str, Any]) -> list[tuple[str, str, str]]:
-    """Return (label, stage, style) of each row."""
-    # a token of several new bases is right only if all are; the count models predict base by base
-    token, base = (", per token", ", per base") if (result.get("tokens/new_bases") or 1) > 1 else ("", "")
-    mode, order = result.get("test/mode"), result.get("baseline/order")
-    rows = [
-        (f"model, {f'{mode} ' if mode else ''}test{token}", "test", "bold"),
-        (f"baseline, {'' if order is None else f'order-{order} '}Markov model{base}", "baseline", ""),
-        (f"interpolated Markov model{base}", "imm", ""),
-        (f"chance{token}", "chance", ""),
-    ]
-    # a run told not to measure the count models (baseline=false) has no rows for them
-    return [row for row in rows if row[1] not in ("baseline", "imm") or f"{row[1]}/bits_per_base" in result]
-
-
-def _number(result: Mapping[str, Any], key: str) -> float | None:
+def _show(result: Mapping[str, Any], key: str, form: str, factor: int = 1) -> str:
     value = result.get(key)
-    return None if value is None or math.isnan(value) else float(value)
+    return "-" if value is None or math.isnan(value) else form.format(factor * value)
 
 
 def leakage_line(result: Mapping[str, Any]) -> str:
     """Return the sentence on a result's leakage."""
-    positions, kmers = (_share(_number(result, f"leakage/{name}")) for name in ("positions", "shared_kmers"))
-    return f"leakage: {positions} of test positions lie in a training window; {kmers} of test 24-mers occur in training"
-
-
-def _share(fraction: float | None) -> str:
-    if fraction is None:
-        return "- %"
-    return "<0.1 %" if 0 < fraction < 0.0005 else f"{100 * fraction:.1f} %"
+    positions, kmers = (
+        "<0.1" if 0 < (result.get(key) or 0) < 0.0005 else _show(result, key, "{:.1f}", 100)
+        for key in ("leakage/positions", "leakage/shared_kmers")
+    )
+    return (
+        f"leakage: {positions} % of test positions lie in a training window; "
+        f"{kmers} % of test 24-mers occur in training"
+    )

@@ -77,11 +77,13 @@ def test_accuracies_of_different_things_are_told_apart() -> None:
     assert rows["chance, per token"] == ["1.56", "2.000"]
 
 
-@pytest.mark.parametrize("missing", [{}, dict.fromkeys(RESULT), {"test/accuracy": math.nan}])
-def test_what_is_missing_is_a_dash(missing: dict[str, Any]) -> None:
-    text = _print(missing)
-    assert list(_rows(text).values()) == [["-", "-"]] * (4 if "imm/bits_per_base" in missing else 2)
-    assert "None" not in text and "nan" not in text and "leakage: - % of" in text
+def test_what_a_stopped_run_has_not_measured_is_a_dash() -> None:
+    known = {k: v for k, v in RESULT.items() if not k.startswith(("test/a", "test/b", "baseline/", "imm/", "leakage/"))}
+    for result in (known | {"train/tokens_per_second": None}, RESULT | {"test/accuracy": math.nan}):
+        text = _print(result)
+        assert _rows(text)["model, frozen test"][0] == "-" and _rows(text)["chance"] == ["25.00", "2.000"]
+        assert "None" not in text and "nan" not in text
+        assert ("leakage: - % of" in text) == ("- tokens/s" in text) == (result["train/tokens_per_second"] is None)
 
 
 @pytest.mark.parametrize(
@@ -108,7 +110,7 @@ def test_a_terminal_and_none() -> None:
     assert "\x1b" not in text and max(map(len, text.splitlines()[:-2])) <= 80
     assert "\x1b[1m" in _print(RESULT, force_terminal=True)
     out = io.TextIOWrapper(raw := io.BytesIO(), encoding="ascii")
-    print_summary({}, Path("x"), Console(file=out, width=80))
+    print_summary(RESULT, Path("x"), Console(file=out, width=80))
     out.flush()
     assert b"chance" in raw.getvalue()
 
