@@ -18,7 +18,7 @@ _MAY_DIFFER = ("hydra", "sweep", "paths", "logger", "tags", "trust", "data.genom
 def check_same(folder: Path, config: DictConfig, remedy: str) -> None:
     """Raise `UserError`, naming what differs, if a folder holds a run of another composed config.
 
-    The checkpoint is compared where it is what is measured, not where training starts from it.
+    `ckpt` is compared for evaluate, but not for train, where it is only the starting point.
 
     Parameters
     ----------

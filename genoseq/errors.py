@@ -1,4 +1,4 @@
-"""The one error class whose text is meant for the user, and the end that it makes."""
+"""`UserError`, whose message is shown to the user, and what turns other errors into one."""
 
 import os
 import sys
@@ -10,7 +10,7 @@ from typing import NoReturn
 class UserError(Exception):
     """A mistake the user can mend.
 
-    Verbs print its message as one sentence, without a traceback, and exit with code 2.
+    Commands print its message as one sentence, without a traceback, and exit with code 2.
     The message says what is wrong, where (file, line, record) and what to do about it.
     """
 

@@ -23,7 +23,7 @@ def main(cfg: DictConfig) -> float | None:
     with RunFolder(cfg) as run:
         if run.finished:
             return _report_again(run)
-        cfg.ckpt = run.checkpoint and str(run.checkpoint)
+        cfg.ckpt = None if run.checkpoint is None else str(run.checkpoint)
         return _train(cfg, run)
 
 

@@ -1,4 +1,4 @@
-"""From a composed config to objects: data, module, trainer. Commands call these; nothing else reads configs."""
+"""Build the data, module, loggers and trainer that a composed config describes."""
 
 from __future__ import annotations
 

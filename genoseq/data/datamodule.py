@@ -18,9 +18,9 @@ from genoseq.data.tokenizer import Tokenizer
 from genoseq.data.windows import (
     Batch,
     Gather,
-    StepsFrom,
+    StepSampler,
     StreamChunks,
-    WindowSampler,
+    TrainingWindows,
     fit_windows_per_segment,
     interval_streams,
     window_streams,
@@ -163,7 +163,7 @@ class GenomeData(LightningDataModule):
         assert self.trainer is not None
         if self.trainer.max_steps < 0:
             raise UserError(f"trainer.max_steps must be a number of steps, got {self.trainer.max_steps}")
-        sampler = WindowSampler(
+        windows = TrainingWindows(
             self.parts,
             self.vocabulary,
             self.seq_len,
@@ -175,7 +175,7 @@ class GenomeData(LightningDataModule):
         )
         batches = self.trainer.accumulate_grad_batches
         first, total = self.trainer.global_step * batches, self.trainer.max_steps * batches
-        return DataLoader(sampler, batch_size=None, sampler=StepsFrom(first, total))
+        return DataLoader(windows, batch_size=None, sampler=StepSampler(first, total))
 
     def val_dataloader(self) -> DataLoader[Batch]:
         """Return the validation part as streams or windows."""

@@ -1,4 +1,4 @@
-"""Read FASTA (with dnaio) and plain-letter files, a byte a base beyond the longest record."""
+"""Read FASTA (with dnaio) and plain-letter files into one byte per base; the longest record is held once more, as text."""
 
 import hashlib
 import io
@@ -48,7 +48,7 @@ class Sequences:
     """The sequences of the files read so far, end to end."""
 
     def __init__(self) -> None:
-        self.codes = bytearray()  # an id a base
+        self.codes = bytearray()  # one id per base
         self.sha = hashlib.sha256()  # of the upper-case letters
         self.others = np.zeros(256, dtype=np.int64)  # counts of the letters outside ACGT, by byte
         self.lower = 0  # lower-case letters

@@ -6,11 +6,23 @@ The mixing function is SplitMix64's finaliser (Steele, Lea and Flood, 2014).
 from __future__ import annotations
 
 import functools
+from enum import IntEnum
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 U64 = NDArray[np.uint64]
+
+
+class Stream(IntEnum):
+    """What random numbers are drawn for: the second part of every key, so that no two draws are correlated."""
+
+    BLOCKS = 1
+    RANDOM_WINDOWS = 2
+    TRAINING_WINDOWS = 3
+    STRAND = 4
+    EVALUATION_WINDOWS = 5
+    DROPOUT = 6
 
 
 def mix(x: U64) -> U64:

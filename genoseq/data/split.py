@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from genoseq.data import hashing
 from genoseq.data.genome import Genome
+from genoseq.data.hashing import Stream
 from genoseq.data.intervals import Intervals, as_intervals, bases, cut_tail, intersect, usable
 from genoseq.errors import UserError
 from genoseq.files import write_atomic
@@ -84,7 +85,7 @@ class Split(ABC):
         read as unknown tokens and never scored.
     """
 
-    shared: ClassVar[bool] = False  # whether the three parts are the same bases
+    same_bases: ClassVar[bool] = False  # whether the three parts are the same bases
 
     def __init__(self, unknown_run: int = 10) -> None:
         check_count("split.unknown_run", unknown_run)
@@ -110,7 +111,7 @@ class Split(ABC):
                     f" longest {lengths.max(initial=0):,} bases, a window needs {span:,}; lower data.seq_len or change "
                     "data.split"
                 )
-        if lost := max(dropped) if self.shared else sum(dropped):
+        if lost := max(dropped) if self.same_bases else sum(dropped):
             log.warning("%s bases lie in pieces shorter than a window (%s bases) and are not used.", f"{lost:,}", span)
         return Parts(parts["train"], parts["val"], parts["test"])
 
@@ -166,7 +167,7 @@ class BlocksSplit(_SharesSplit):
         ]
         n = len(blocks)
         n_test, n_val = max(1, round(n * self.test)), max(1, round(n * self.val))
-        rank = hashing.permute((seed, 1), np.arange(n), n)
+        rank = hashing.permute((seed, Stream.BLOCKS), np.arange(n), n)
         stages = ["test" if r < n_test else "val" if r < n_test + n_val else "train" for r in rank]
         return _by_stage(
             (lo + gap if i and stages[i] != stages[i - 1] else lo, hi, stages[i]) for i, (lo, hi) in enumerate(blocks)
@@ -182,7 +183,7 @@ class RandomWindowsSplit(_SharesSplit):
     ``seq_len``, and none from ``seq_len + 1`` on.
     """
 
-    shared = True
+    same_bases = True
 
     def __init__(self, test: float = 0.2, val: float = 0.05, unknown_run: int = 10, window_stride: int = 1) -> None:
         super().__init__(test, val, unknown_run)
@@ -194,7 +195,12 @@ class RandomWindowsSplit(_SharesSplit):
 
     def __call__(self, genome: Genome, span: int, seed: int = 0) -> Parts:
         parts = super().__call__(genome, span, seed)
-        return replace(parts, hash_key=(seed, 2), shares=(self.val, self.test), window_stride=self.window_stride)
+        return replace(
+            parts,
+            hash_key=(seed, Stream.RANDOM_WINDOWS),
+            shares=(self.val, self.test),
+            window_stride=self.window_stride,
+        )
 
 
 class RecordsSplit(Split):
@@ -217,9 +223,9 @@ class RecordsSplit(Split):
         super().__init__(unknown_run)
         if not (isinstance(test, int) or test):
             raise UserError("data/split=records needs the names of the test records: add data.split.test=[NAME,...]")
-        self.share = val if isinstance(val, (int, float)) else None
-        if self.share is not None:
-            _check_share("val", self.share)
+        self.val_share = val if isinstance(val, (int, float)) else None
+        if self.val_share is not None:
+            _check_share("val", self.val_share)
         self.names = {
             stage: [str(name) for name in ([given] if isinstance(given, (str, int)) else given)]
             for stage, given in {"test": test, "val": () if isinstance(val, (int, float)) else val}.items()
@@ -241,7 +247,7 @@ class RecordsSplit(Split):
             stage: as_intervals([(r.start, r.end) for r in genome.records if stages.get(r.name, "train") == stage])
             for stage in STAGES
         }
-        return out if self.share is None else _with_validation(out, self.share, gap)
+        return out if self.val_share is None else _with_validation(out, self.val_share, gap)
 
 
 class BedSplit(Split):

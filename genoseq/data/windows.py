@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from genoseq.data import hashing
+from genoseq.data.hashing import Stream
 from genoseq.data.intervals import Intervals
 from genoseq.data.split import STAGES, Parts
 from genoseq.data.tokenizer import Vocabulary
@@ -89,7 +90,7 @@ class WindowIndex:
         return np.asarray(self._first[which] + (index - self._edges[which]) * self._stride)
 
 
-class WindowSampler(Dataset[Batch]):
+class TrainingWindows(Dataset[Batch]):
     """Maps a step number to its training windows, drawn without replacement and without a stored order.
 
     The g-th window of a run (g = step × batch of all ranks + rank × batch + row) is window π(g mod n) of the n there
@@ -129,11 +130,17 @@ class WindowSampler(Dataset[Batch]):
     def __getitem__(self, step: int) -> Batch:
         segment, window = divmod(step, self.windows_per_segment)
         g = (segment * self.world_size + self.rank) * self.batch_size + np.arange(self.batch_size)
-        flip = hashing.uniform((self.seed, 4), g) < 0.5 if self.reverse_complement else np.zeros(len(g), dtype=bool)
+        flip = (
+            hashing.uniform((self.seed, Stream.STRAND), g) < 0.5
+            if self.reverse_complement
+            else np.zeros(len(g), dtype=bool)
+        )
         # a reversed row reads its segment from the right-hand end
         skipped = np.where(flip, self.windows_per_segment - 1 - window, window) * self.seq_len * self.stride
         return Batch(
-            torch.from_numpy(_draw(self.parts, self.segments, "train", (self.seed, 3), g) + skipped),
+            torch.from_numpy(
+                _draw(self.parts, self.segments, "train", (self.seed, Stream.TRAINING_WINDOWS), g) + skipped
+            ),
             self.seq_len,
             flip=torch.from_numpy(flip) if self.reverse_complement else None,
             step=step,
@@ -179,7 +186,7 @@ def _draw(parts: Parts, windows: WindowIndex, stage: str, key: tuple[int, ...], 
     return starts
 
 
-class StepsFrom(Sampler[int]):
+class StepSampler(Sampler[int]):
     """Counts steps from `first` to `total` − 1; its length is `total`, as Lightning counts a resumed epoch."""
 
     def __init__(self, first: int, total: int) -> None:
@@ -229,7 +236,13 @@ def window_streams(parts: Parts, stage: str, span: int, seq_len: int, limit: int
     """
     if parts.splits_windows:
         windows = WindowIndex(parts.of(stage), span, parts.window_stride)
-        starts = _draw(parts, windows, stage, (seed, 5, STAGES.index(stage)), np.arange(min(limit, len(windows))))
+        starts = _draw(
+            parts,
+            windows,
+            stage,
+            (seed, Stream.EVALUATION_WINDOWS, STAGES.index(stage)),
+            np.arange(min(limit, len(windows))),
+        )
     else:
         starts = np.concatenate([np.arange(a, b - span + 1, span) for a, b in parts.of(stage)])
         if len(starts) > limit:

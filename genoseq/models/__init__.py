@@ -1,1 +1,1 @@
-"""Networks and count models: plain classes that know no trainer, no config and no files."""
+"""Neural networks: plain modules that know no trainer, config or file."""

@@ -33,7 +33,7 @@ def curves_figure(metrics: pandas.DataFrame, title: str, lines: Mapping[str, Map
     Parameters
     ----------
     metrics : DataFrame
-        As in ``metrics.csv``: the column ``step`` and a column a metric, nan where there is no value.
+        As in ``metrics.csv``: the column ``step`` and one column per metric, nan where there is no value.
     lines : mapping
         From a baseline's label to its metrics: ``val/…`` is drawn as a line, ``test/…`` as a diamond at the last step.
     """

@@ -1,4 +1,4 @@
-"""Draw a sweep: a panel a parameter, and below a heat map of two or parallel coordinates of more."""
+"""Draw a sweep: one panel per parameter, and below a heat map of two or parallel coordinates of more."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def draw_sweep(runs: pd.DataFrame) -> Figure:
     Returns
     -------
     Figure
-        A dot a run for one parameter, a dot a setting for more. What lies far above the rest, as diverged runs do,
+        One dot per run for one parameter, per setting for more. What lies far above the rest, as diverged runs do,
         stands at the upper end of the scale.
     """
     keys = parameters(runs)

@@ -30,7 +30,7 @@ HPARAM_METRICS = ("val/bits_per_base", "test/bits_per_base", "test/accuracy")
 
 
 class MetricsTable(Logger):
-    """Write ``metrics.csv``: a row for each optimizer step at which something was logged, a column a metric.
+    """Write ``metrics.csv``: one row for each optimizer step at which something was logged, one column per metric.
 
     The table is kept in memory and written as a whole when it is saved: at each validation, at the end, and in between
     every ten seconds at most.

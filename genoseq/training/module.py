@@ -19,7 +19,7 @@ from torch.nn import functional
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from genoseq.data.hashing import hash64
+from genoseq.data.hashing import Stream, hash64
 from genoseq.data.tokenizer import Vocabulary
 from genoseq.data.windows import Batch
 from genoseq.errors import UserError, user_mistakes
@@ -136,7 +136,7 @@ class NextToken(LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Make dropout a function of (seed, rank, step)."""
-        torch.manual_seed(int(hash64((self.seed, 6, self.global_rank), batch.step)) >> 1)
+        torch.manual_seed(int(hash64((self.seed, Stream.DROPOUT, self.global_rank), batch.step)) >> 1)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
         """Return the mean code length (nats a token) of one batch; None, without an update, if nothing is scored."""
@@ -237,8 +237,8 @@ class NextToken(LightningModule):
             self.train_metrics.load_sums(ranks[self.global_rank]["train_metrics"])
         else:
             log.warning(
-                "The checkpoint is of %d process(es), this run has %d: carried states and the running means of the "
-                "training metrics start anew.",
+                "The checkpoint was written by %d process(es), this run has %d: carried states and the running means of "
+                "the training metrics start anew.",
                 len(ranks),
                 self._world_size,
             )

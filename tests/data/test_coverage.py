@@ -8,7 +8,7 @@ from genoseq.data.coverage import covered, windows_over, with_context
 from genoseq.data.intervals import as_intervals, intersect
 from genoseq.data.split import STAGES, ContiguousSplit, Parts
 from genoseq.data.tokenizer import CharTokenizer
-from genoseq.data.windows import WindowIndex, WindowSampler, window_streams
+from genoseq.data.windows import TrainingWindows, WindowIndex, window_streams
 
 CHAR = CharTokenizer().vocabulary
 WHOLE = as_intervals([(3, 60), (60, 75), (80, 200)])
@@ -72,7 +72,7 @@ def test_windows_of_every_part_start_on_the_grid_and_in_one_part(stride, span, s
         assert own[stage] == accepted & grid
     if not all(own.values()):
         return
-    sampler = WindowSampler(parts, CHAR, span - 1, 16, seed)
+    sampler = TrainingWindows(parts, CHAR, span - 1, 16, seed)
     drawn = {int(s) for step in range(20) for s in sampler[step].starts}
     assert drawn <= own["train"]
     for stage in STAGES:

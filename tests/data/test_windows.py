@@ -16,7 +16,7 @@ from genoseq.data.windows import (
     Gather,
     StreamChunks,
     Streams,
-    WindowSampler,
+    TrainingWindows,
     fit_windows_per_segment,
     interval_streams,
     window_streams,
@@ -27,12 +27,12 @@ CHAR = CharTokenizer().vocabulary
 TRAIN = as_intervals([(3, 60), (70, 75), (80, 200)])
 
 
-def sampler_for(train=TRAIN, vocabulary=CHAR, seq_len=7, batch_size=4, seed=0, **kwargs) -> WindowSampler:
+def sampler_for(train=TRAIN, vocabulary=CHAR, seq_len=7, batch_size=4, seed=0, **kwargs) -> TrainingWindows:
     nothing = as_intervals([])
-    return WindowSampler(Parts(train, nothing, nothing), vocabulary, seq_len, batch_size, seed, **kwargs)
+    return TrainingWindows(Parts(train, nothing, nothing), vocabulary, seq_len, batch_size, seed, **kwargs)
 
 
-def drawn(sampler: WindowSampler, steps) -> np.ndarray:
+def drawn(sampler: TrainingWindows, steps) -> np.ndarray:
     """Return the starts of the steps, one after another."""
     return np.concatenate([sampler[step].starts.numpy() for step in steps])
 
@@ -255,7 +255,7 @@ def test_random_windows_draw_only_their_stage(make_genome, letters):
     parts = RandomWindowsSplit(0.2, 0.1)(make_genome(letters(600)), 11, seed=2)
     everything = np.arange(600 - 11 + 1)
     allowed = {stage: set(everything[parts.accepts(stage, everything)].tolist()) for stage in STAGES}
-    starts = drawn(WindowSampler(parts, CHAR, 10, 32, seed=2), range(60))
+    starts = drawn(TrainingWindows(parts, CHAR, 10, 32, seed=2), range(60))
     assert set(starts.tolist()) == allowed["train"]  # three passes: all of them, and no other
     for stage in ("val", "test"):
         starts = window_streams(parts, stage, 11, 10, limit=400, seed=2).start
