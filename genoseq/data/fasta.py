@@ -1,4 +1,4 @@
-"""Read FASTA (with dnaio) and plain-letter files into one byte per base; the longest record is held once more, as text."""
+"""Read FASTA (with dnaio) and plain-letter files into one byte per base, and the longest record once more as text."""
 
 import hashlib
 import io

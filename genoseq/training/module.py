@@ -237,8 +237,8 @@ class NextToken(LightningModule):
             self.train_metrics.load_sums(ranks[self.global_rank]["train_metrics"])
         else:
             log.warning(
-                "The checkpoint was written by %d process(es), this run has %d: carried states and the running means of "
-                "the training metrics start anew.",
+                "The checkpoint was written by %d process(es), this run has %d: carried states and the running means "
+                "of the training metrics start anew.",
                 len(ranks),
                 self._world_size,
             )
