@@ -23,7 +23,7 @@ def main(cfg: DictConfig) -> float:
 def _report_again(run: RunFolder) -> float:
     import pandas
 
-    from genoseq.evaluation.records import print_evaluation
+    from genoseq.report.evaluation import print_evaluation
 
     result = run.read_result()
     if is_main_process():
@@ -36,15 +36,15 @@ def _report_again(run: RunFolder) -> float:
 def _evaluate(cfg: DictConfig, run: RunFolder) -> float:
     from genoseq.app import build
     from genoseq.app.checkpoint import load_checkpoint, restore_data, restore_module
-    from genoseq.evaluation.records import evaluation_result, print_evaluation
     from genoseq.files import write_csv, write_json
+    from genoseq.report.evaluation import evaluation_result, print_evaluation
 
     checkpoint = load_checkpoint(cfg.ckpt)
     metadata = checkpoint["genoseq"]
     # this command's folders and sizes
     given = {k: cfg.data[k] for k in ("genome_dir", "cache_dir", "eval_rows") if cfg.data[k] is not None}
-    home, why_not = _home(metadata, cfg.trust, given)
-    data = home
+    training_data, why_not = _load_training_data(metadata, cfg.trust, given)
+    data = training_data
     if cfg.data.genome is not None:
         data = restore_data(metadata, cfg.trust, **given, genome=build.plain(cfg.data.genome))
         data.test_on_all()
@@ -56,10 +56,10 @@ def _evaluate(cfg: DictConfig, run: RunFolder) -> float:
     trainer.test(module, datamodule=data, verbose=False)
     per_record = module.test_metrics.by_group()
     if is_main_process():
-        if home is None:
+        if training_data is None:
             print(f"Baselines and leakage are left out: {why_not}")
         result, records = evaluation_result(
-            cfg, metadata, data, home, module.reported["test"], per_record, module.device.type
+            cfg, metadata, data, training_data, module.reported["test"], per_record, module.device.type
         )
         write_csv(run.path / "records.csv", records)
         write_json(run.path / "evaluation.json", result)  # last: it says that the evaluation is done
@@ -67,23 +67,23 @@ def _evaluate(cfg: DictConfig, run: RunFolder) -> float:
     return module.reported["test"]["test/bits_per_base"]
 
 
-def _home(metadata: dict[str, Any], trust: Sequence[str], given: dict[str, Any]) -> tuple[Any, str]:
+def _load_training_data(metadata: dict[str, Any], trust: Sequence[str], given: dict[str, Any]) -> tuple[Any, str]:
     """Return the data that the checkpoint was trained on, or None and why it cannot be had."""
     from genoseq.app.checkpoint import restore_data
 
-    home = restore_data(metadata, trust, **given)  # what is not to be trusted ends the command
+    training_data = restore_data(metadata, trust, **given)  # raises UserError if a class is not trusted
     try:
-        had, has = metadata["genome"]["sha256"], home.genome.sha256
+        had, has = metadata["genome"]["sha256"], training_data.genome.sha256
         if had == has:
-            _ = home.parts  # its split may name a file
+            _ = training_data.parts  # builds the split now: it may need a BED file that is gone
     except UserError as error:
         return None, str(error)
     if had != has:
         return None, (
-            f"the checkpoint's genome '{metadata['genome']['name']}' has changed: {home.genome.source} is another "
-            "sequence than the one trained on; give data.genome= to score the whole of a genome"
+            f"the checkpoint's genome '{metadata['genome']['name']}' has changed: {training_data.genome.source} is "
+            "another sequence than the one trained on; give data.genome= to score the whole of a genome"
         )
-    return home, ""
+    return training_data, ""
 
 
 if __name__ == "__main__":

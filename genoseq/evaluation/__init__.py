@@ -1,1 +1,1 @@
-"""Measurements of a trained model: leakage, metrics by position, scores by record."""
+"""Measurements of a split and of a trained model: leakage, metrics by position."""

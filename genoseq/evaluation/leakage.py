@@ -30,14 +30,14 @@ def leakage(data: GenomeData) -> dict[str, float]:
     }
 
 
-def leakage_elsewhere(home: GenomeData, data: GenomeData) -> dict[str, float | str | None]:
-    """Return the leakage of the training part of `home` into the test part of other data.
+def leakage_on_other_genome(training_data: GenomeData, data: GenomeData) -> dict[str, float | str | None]:
+    """Return the leakage of the training part of `training_data` into the test part of other data.
 
-    Positions are compared where the sequence of `data` begins with that of `home`: the same genome, or the whole of an
-    excerpt. Otherwise ``leakage/positions`` is None, and ``leakage/note`` says why.
+    Positions are compared where the sequence of `data` begins with that of `training_data`: the same genome, or the
+    whole of an excerpt. Otherwise ``leakage/positions`` is None, and ``leakage/note`` says why.
     """
-    known, codes = home.genome.codes.numpy(), data.genome.codes.numpy()
-    train, test = covered(home.parts, "train", home.span), data.parts.test
+    known, codes = training_data.genome.codes.numpy(), data.genome.codes.numpy()
+    train, test = covered(training_data.parts, "train", training_data.span), data.parts.test
     shared = shared_kmers(np.concatenate([known, codes]), train, test + len(known))
     if np.array_equal(known, codes[: len(known)]):
         return {"leakage/positions": bases(intersect(test, train)) / bases(test), "leakage/shared_kmers": shared}

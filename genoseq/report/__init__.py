@@ -1,1 +1,1 @@
-"""What a run leaves behind: results, tables, pictures."""
+"""What a run leaves behind: result.json, evaluation.json, the closing tables and pictures."""

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from genoseq.baselines.fit import Baselines, chance, score_intervals, scored_intervals
 from genoseq.baselines.scoring import Score
-from genoseq.evaluation.leakage import leakage, leakage_elsewhere
+from genoseq.evaluation.leakage import leakage, leakage_on_other_genome
 from genoseq.report.result import baselines_result, data_result, provenance
 from genoseq.report.summary import leakage_line
 
@@ -40,25 +40,25 @@ def evaluation_result(
     cfg: DictConfig,
     metadata: dict[str, Any],
     data: GenomeData,
-    home: GenomeData | None,
+    training_data: GenomeData | None,
     total: dict[str, float],
     per_record: Sequence[dict[str, float]],
     device: str,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    """Return the result of an evaluation, and a row a record.
+    """Return the result of an evaluation, and one row per record.
 
     Parameters
     ----------
     metadata : dict
         The checkpoint's.
-    home : GenomeData or None
+    training_data : GenomeData or None
         The data it was trained on; without it there are no baselines and no leakage.
     total : dict
         The ``test/`` metrics.
     per_record : sequence of dict
         Loss, accuracy, bits_per_base, perplexity and tokens of each record.
     """
-    baselines = Baselines.fit(home) if home is not None and cfg.baseline else None
+    baselines = Baselines.fit(training_data) if training_data is not None and cfg.baseline else None
     scores = by_record(baselines, data) if baselines else [{} for _ in per_record]
     rows = []
     for record, metrics, score in zip(data.genome.records, per_record, scores, strict=True):
@@ -72,12 +72,12 @@ def evaluation_result(
         sums = {name: sum((score[name] for score in scores), Score()) for name in baselines.models}
         result |= baselines_result(baselines, sums)
     result |= chance(data)
-    if home is not None:
-        result |= leakage(data) if home is data else leakage_elsewhere(home, data)
+    if training_data is not None:
+        result |= leakage(data) if training_data is data else leakage_on_other_genome(training_data, data)
     result |= {
         "test/mode": "frozen",
         "test/tokens": sum(row["tokens"] for row in rows),
-        "test/part": "test part" if home is data else "whole genome",
+        "test/part": "test part" if training_data is data else "whole genome",
         **data_result(data),
         "checkpoint": str(Path(cfg.ckpt).resolve()),
         "checkpoint/genome": metadata["genome"]["name"],
