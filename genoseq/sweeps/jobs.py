@@ -7,7 +7,7 @@ import json
 import re
 import signal
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -25,45 +25,20 @@ _LONGEST = 150  # letters of a name; file systems take 255 bytes
 
 @dataclass
 class Job:
-    """One run of a sweep.
+    """One run of a sweep."""
 
-    Attributes
-    ----------
-    name : str
-        Name of its folder.
-    folder : Path
-    overrides : list of str
-        Its settings, as on a command line.
-    command : list of str
-        Running it again resumes an unfinished run.
-    trainer : mapping
-        The ``trainer`` node of its config: devices, nodes, steps.
-    cost : float
-        How long it takes relative to the others, in any unit.
-    state : str
-        ``waiting``, ``running``, ``done``, ``failed`` or ``stopped``.
-    why : str or None
-        Why it failed.
-    attempts, failures : int
-        Starts in all, and failures since the sweep was last started.
-    seconds : float or None
-        Wall time of its processes, all starts together.
-    device : str or None
-        Where it ran last.
-    """
-
-    name: str
+    name: str  # of its folder
     folder: Path
     overrides: list[str]
-    command: list[str] = field(default_factory=list)
-    trainer: Mapping[str, Any] = field(default_factory=dict)
-    cost: float = 0.0
-    state: str = "waiting"
-    why: str | None = None
-    attempts: int = 0
-    failures: int = 0
-    seconds: float | None = None
-    device: str | None = None
+    command: list[str] = field(default_factory=list)  # running it again resumes an unfinished run
+    trainer: Mapping[str, Any] = field(default_factory=dict)  # its config's node: devices, nodes, steps
+    cost: float = 0.0  # how long it takes relative to the others, in any unit
+    state: str = "waiting"  # or running, done, failed, stopped
+    why: str | None = None  # it failed
+    attempts: int = 0  # starts in all
+    failures: int = 0  # since the sweep was last started
+    seconds: float | None = None  # wall time of its processes, all starts together
+    device: str | None = None  # where it ran last
 
     @property
     def finished(self) -> bool:
@@ -71,19 +46,9 @@ class Job:
         return any((self.folder / name).is_file() for name in RESULTS)
 
     @property
-    def has_checkpoint(self) -> bool:
-        """Whether a start resumes."""
-        return (self.folder / "checkpoints" / "last.ckpt").is_file()
-
-    @property
     def max_steps(self) -> int | None:
         """Optimizer steps that it takes, None if it trains nothing."""
         return self.trainer.get("max_steps")
-
-    @property
-    def devices(self) -> int:
-        """Devices (on the CPU: processes) that it asks for on each node."""
-        return processes(self.trainer, 1)
 
 
 def processes(trainer: Mapping[str, Any], visible: int) -> int:
@@ -114,25 +79,9 @@ def task_module(task: Any) -> str:
 
 
 def command(config: DictConfig, module: str, overrides: Sequence[str], folder: Path, num: int) -> list[str]:
-    """Return the command that runs one job of a sweep by itself.
-
-    Parameters
-    ----------
-    config : DictConfig
-        The sweep's.
-    module : str
-        What ``python -m`` runs.
-    overrides : sequence of str
-        The job's.
-    folder : Path
-        The job's.
-    num : int
-        The job's number in the sweep.
-    """
+    """Return the command that runs job `num` of the sweep with this `config` by itself, in `folder`."""
     return [
-        sys.executable,
-        "-m",
-        module,
+        *(sys.executable, "-m", module),
         *_config_flags(config, module),
         *overrides,
         *_hydra_overrides(config),
@@ -205,28 +154,20 @@ def reason(code: int, log: Path) -> str:
 
 
 class Record:
-    """Writes a sweep folder's ``jobs.json``; the jobs of an earlier start stay listed.
-
-    Parameters
-    ----------
-    folder : Path
-        The sweep's.
-    command : str
-        Name of the command: train or evaluate.
-    varied : sequence of str
-        Override keys that vary.
-    """
+    """Writes a sweep folder's ``jobs.json``; the jobs of an earlier start stay listed."""
 
     def __init__(self, folder: Path, command: str, varied: Sequence[str]) -> None:
         self._path = folder / RECORD
         self._head: dict[str, Any] = {"command": command, "varied": list(varied)}
         self._jobs = {job["name"]: job for job in read_record(folder).get("jobs", [])}
 
-    def recall(self, job: Job) -> None:
-        """Set what an earlier start of the sweep recorded of a job."""
-        earlier = self._jobs.get(job.name, {})
-        job.attempts = earlier.get("attempts", 0)
-        job.seconds, job.device = earlier.get("seconds"), earlier.get("device")
+    def add(self, jobs: Collection[Job]) -> None:
+        """Record jobs, and set in them what an earlier start of the sweep recorded."""
+        for job in jobs:
+            earlier = self._jobs.get(job.name, {})
+            job.attempts = earlier.get("attempts", 0)
+            job.seconds, job.device = earlier.get("seconds"), earlier.get("device")
+        self.update(*jobs)
 
     def update(self, *jobs: Job) -> None:
         """Write the state of some jobs."""

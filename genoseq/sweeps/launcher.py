@@ -12,10 +12,10 @@ import traceback
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from hydra.core.utils import JobReturn, JobStatus
 from hydra.plugins.launcher import Launcher
@@ -40,47 +40,30 @@ from genoseq.sweeps.jobs import (
 )
 from genoseq.sweeps.process import KILL, SAVE, STOP, request_stop
 
-if TYPE_CHECKING:
-    from filelock import FileLock
 
-
-@dataclass(frozen=True)
-class Started:
-    """A job began, or began again, on `device`."""
+class Started(NamedTuple):
+    """A job began, or began again."""
 
     device: str
 
 
-@dataclass(frozen=True)
-class Ended:
-    """A job ended with exit code `code`; None if what ran it was lost or never began, and `why` says how."""
+class Ended(NamedTuple):
+    """A job ended."""
 
-    code: int | None
+    code: int | None  # None if what ran it was lost or never began
     why: str | None = None
 
 
 @dataclass
 class Backend(ABC):
-    """Where jobs run. Its options are those of its file in ``conf/hydra/launcher``, where they are explained.
-
-    Attributes
-    ----------
-    sweep : Path
-        The sweep's folder.
-    """
+    """Where jobs run. Its options are those of its file in ``conf/hydra/launcher``, where they are explained."""
 
     queues: ClassVar[bool] = True  # takes jobs that have to wait for room
-    sweep: Path
+    sweep: Path  # the sweep's folder
 
     @abstractmethod
     def room(self, trainers: Sequence[Mapping[str, Any]], jobs: int) -> int:
-        """Return how many of `jobs` jobs with these ``trainer`` nodes run at a time.
-
-        Raises
-        ------
-        UserError
-            If one of them fits nowhere.
-        """
+        """Return how many of `jobs` jobs with these ``trainer`` nodes run at a time; refuse what fits nowhere."""
 
     @abstractmethod
     def start(self, jobs: Sequence[Job]) -> None:
@@ -99,35 +82,26 @@ class Backend(ABC):
 
 
 def run_jobs(backend: Backend, jobs: Sequence[Job], record: Record, retries: int = 0) -> int | None:
-    """Run jobs on a backend, the longest first, and keep `record` up to date.
+    """Run jobs on a backend, the longest first, starting a failed one again `retries` times; return what stopped them.
 
-    Parameters
-    ----------
-    backend : Backend
-    jobs : sequence of Job
-    record : Record
-    retries : int
-        How often a failed job is started again.
-
-    Returns
-    -------
-    int or None
-        The signal that stopped them, if one did: the first has the running jobs save and end, the second kills them.
+    The first Ctrl-C or SIGTERM has the running jobs save and end, the second kills them.
     """
     from genoseq.sweeps.display import Display
 
     (backend.sweep / STOP).unlink(missing_ok=True)
     at_a_time = backend.room([job.trainer for job in jobs], len(jobs))
     most = len(jobs) if backend.queues else at_a_time
+    asked = 0  # signals that the backend knows of
     waiting = deque(sorted(jobs, key=lambda job: -job.cost))  # short ones at the end leave no device idle
     active: list[Job] = []
     began: dict[str, float] = {}
-    with Signals() as signals, Display(jobs) as display:
+    with catch_signals() as signals, Display(jobs) as display:
         try:
-            while active or (waiting and not signals.count):
-                if signals.news():
-                    backend.stop(kill=signals.count > 1)
-                if not signals.count and waiting and len(active) < most:
+            while active or (waiting and not signals):
+                if len(signals) > asked:
+                    asked = len(signals)
+                    backend.stop(kill=asked > 1)
+                if not signals and waiting and len(active) < most:
                     batch = [waiting.popleft() for _ in range(min(len(waiting), most - len(active)))]
                     backend.start(batch)
                     active += batch
@@ -141,7 +115,7 @@ def run_jobs(backend: Backend, jobs: Sequence[Job], record: Record, retries: int
                         began[job.name] = time.monotonic()
                     else:
                         active.remove(job)
-                        _judge(job, event, signals.count > 0, since is not None)
+                        _judge(job, event, bool(signals), since is not None)
                         if job.state == "failed" and job.failures <= retries:
                             job.state = "waiting"
                             waiting.append(job)
@@ -151,7 +125,7 @@ def run_jobs(backend: Backend, jobs: Sequence[Job], record: Record, retries: int
         except BaseException:
             backend.stop(kill=False)
             raise
-    return signals.number
+    return signals[0] if signals else None
 
 
 def _judge(job: Job, ended: Ended, stopping: bool, began: bool) -> None:
@@ -170,26 +144,13 @@ class JobLauncher(Launcher):  # type: ignore[misc]
     """A Hydra launcher whose jobs are commands, run by a backend.
 
     Each job's folder is named after its settings. A job whose result is there is not run again.
-
-    Parameters
-    ----------
-    retries : int
-        How often a failed job is started again; it resumes from its last checkpoint.
-    options : Any
-        The backend's.
-
-    Attributes
-    ----------
-    varied : list of str or None
-        Override keys that name the folders; if a sweeper sets none, those with several values in the command.
     """
 
     kind: ClassVar[type[Backend]]
+    varied: Sequence[str] = ()  # keys that name the folders; if a sweeper sets none, those with several values
 
     def __init__(self, retries: int = 0, **options: Any) -> None:
         self.retries, self._options = retries, options
-        self._lock: FileLock | None = None
-        self.varied: list[str] | None = None
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         """Take what Hydra gives and make the backend."""
@@ -206,22 +167,20 @@ class JobLauncher(Launcher):  # type: ignore[misc]
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Run the jobs that have no result yet; return every job's validation bits per base, nan for a failed one."""
+        module, jobs, configs, stopped = task_module(self.task_function), {}, {}, None
         try:
-            self._lock = self._lock or lock(self.folder)
-            module, varied = task_module(self.task_function), self.varied or varied_keys(self.config)
-            jobs: dict[str, Job] = {}
-            configs: dict[str, DictConfig] = {}
+            varied = self.varied or varied_keys(self.config)
             names = [run_name(overrides, varied) for overrides in job_overrides]
-            for num, (name, overrides) in enumerate(zip(names, job_overrides, strict=True), start=initial_job_idx):
-                if name not in jobs:  # a sweeper may ask for the same settings twice
-                    configs[name], jobs[name] = self._compose(module, num, name, list(overrides))
-            record = Record(self.folder, module.rpartition(".")[2], varied)
-            for job in jobs.values():
-                record.recall(job)
-            record.update(*jobs.values())
-            todo = [job for job in jobs.values() if job.state != "done"]
-            self._announce(len(jobs), todo)
-            stopped = run_jobs(self.backend, todo, record, self.retries) if todo else None
+            with lock(self.folder):
+                for num, (name, overrides) in enumerate(zip(names, job_overrides, strict=True), start=initial_job_idx):
+                    if name not in jobs:  # a sweeper may ask for the same settings twice
+                        configs[name], jobs[name] = self._compose(module, num, name, list(overrides))
+                record = Record(self.folder, module.rpartition(".")[2], varied)
+                record.add(jobs.values())
+                todo = [job for job in jobs.values() if job.state != "done"]
+                self._announce(len(jobs), todo)
+                if todo:
+                    stopped = run_jobs(self.backend, todo, record, self.retries)
         except UserError as error:
             fail(str(error))
         if stopped is not None:
@@ -240,7 +199,8 @@ class JobLauncher(Launcher):  # type: ignore[misc]
         return config, job
 
     def _announce(self, total: int, todo: Sequence[Job]) -> None:
-        done, resumed = total - len(todo), sum(job.has_checkpoint for job in todo)
+        done = total - len(todo)
+        resumed = sum((job.folder / "checkpoints" / "last.ckpt").is_file() for job in todo)
         text = f"{total} jobs in {self.folder}" if total > 1 else f"1 job in {self.folder}"
         text += f"; {done} finished before" if done else ""
         print(text + (f"; {resumed} resumed from checkpoints" if resumed else ""), flush=True)
@@ -270,23 +230,15 @@ def _plain(node: Any) -> dict[str, Any]:
     return dict(OmegaConf.to_container(node, resolve=True)) if OmegaConf.is_config(node) else {}  # type: ignore[arg-type]
 
 
-def lock(folder: Path, name: str = ".lock") -> FileLock:
-    """Return a held lock on a sweep's folder; it ends with the process that holds it.
-
-    Raises
-    ------
-    UserError
-        If another process runs the sweep.
-    """
+def lock(folder: Path, name: str = ".lock") -> AbstractContextManager[object]:
+    """Return a held lock on a sweep's folder; refuse one that another process holds."""
     from filelock import FileLock, Timeout  # here, as every Hydra application imports this module
 
     folder.mkdir(parents=True, exist_ok=True)
-    held = FileLock(folder / name)
     try:
-        held.acquire(timeout=0)
+        return FileLock(folder / name).acquire(timeout=0)
     except Timeout:
         raise UserError(f"another process runs the sweep in {folder}; wait for it or give another sweep.dir") from None
-    return held
 
 
 def finish(folder: Path) -> int:
@@ -320,39 +272,16 @@ def _why(file: Path) -> str:
         return f"see {file.parent}"
 
 
-class Signals:
-    """Count Ctrl-C and SIGTERM instead of dying of them; a signal that is ignored stays so.
-
-    Attributes
-    ----------
-    number : int or None
-        The first signal.
-    count : int
-        How many came.
-    """
-
-    def __init__(self) -> None:
-        self.number: int | None = None
-        self.count = self._seen = 0
-        self._restore = ExitStack()
-
-    def __enter__(self) -> Signals:
-        """Take the signals over (only the main thread may)."""
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                if signal.getsignal(number) is not signal.SIG_IGN:
-                    self._restore.callback(signal.signal, number, signal.signal(number, self._receive))
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        """Give them back."""
-        self._restore.close()
-
-    def _receive(self, number: int, frame: Any) -> None:
-        self.number = self.number or number
-        self.count += 1
-
-    def news(self) -> bool:
-        """Return whether a signal came since the last call."""
-        seen, self._seen = self._seen, self.count
-        return self._seen > seen
+@contextmanager
+def catch_signals() -> Iterator[list[int]]:
+    """Collect Ctrl-C and SIGTERM in a list instead of dying of them; a signal that is ignored stays so."""
+    received: list[int] = []
+    caught = [number for number in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(number) is not signal.SIG_IGN]
+    if threading.current_thread() is not threading.main_thread():
+        caught = []  # no other thread may
+    before = {number: signal.signal(number, lambda number, _: received.append(number)) for number in caught}
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

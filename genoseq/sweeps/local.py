@@ -18,18 +18,10 @@ _POLL = 0.1  # seconds between looks at the processes
 
 @dataclass(frozen=True)
 class Slot:
-    """A place for one job at a time.
+    """A place for one job at a time."""
 
-    Attributes
-    ----------
-    devices : tuple of str
-        GPUs, as ``CUDA_VISIBLE_DEVICES`` names them; empty on the CPU.
-    threads : int
-        Threads of each of the job's processes.
-    """
-
-    devices: tuple[str, ...]
-    threads: int
+    devices: tuple[str, ...]  # GPUs, as CUDA_VISIBLE_DEVICES names them; none on the CPU
+    threads: int  # of each of the job's processes
 
     @property
     def label(self) -> str:
@@ -58,23 +50,9 @@ def visible_gpus() -> list[str]:
 
 
 def make_slots(gpus: Sequence[str], per_job: int, n_jobs: int | None, jobs: int) -> list[Slot]:
-    """Share devices and threads out.
+    """Share GPUs (none of them: the cores) out to at most `n_jobs` of `jobs` jobs with `per_job` devices each.
 
-    Parameters
-    ----------
-    gpus : sequence of str
-        None of them means the CPU. A GPU that is named twice takes two jobs at a time.
-    per_job : int
-        Devices of a job, on the CPU processes.
-    n_jobs : int, optional
-        Most jobs at a time.
-    jobs : int
-        Jobs there are.
-
-    Raises
-    ------
-    UserError
-        If a job asks for more devices than there are, or a count is below 1.
+    A GPU that is named twice takes two jobs at a time.
     """
     for name, value in {"devices_per_job": per_job, "n_jobs": n_jobs}.items():
         if value is not None and value < 1:
@@ -107,11 +85,11 @@ class Local(Backend):
 
     def room(self, trainers: Sequence[Mapping[str, Any]], jobs: int) -> int:
         """Return the number of slots."""
-        if self.devices is None:
+        if self.devices is not None:
+            gpus = [str(device) for device in self.devices]
+        else:
             on_cpu = all(trainer.get("accelerator") == "cpu" for trainer in trainers)
             gpus = [] if on_cpu else visible_gpus()
-        else:
-            gpus = [str(device) for device in self.devices]
         per_job = self.devices_per_job
         if per_job is None:
             per_job = max(processes(trainer, len(gpus)) for trainer in trainers)

@@ -33,17 +33,8 @@ def request_stop(sweep: Path, request: str) -> None:
 class Process:
     """Start a job's command in a process group of its own, its output appended to the job's log.
 
-    A Ctrl-C in the terminal does not reach it. On Linux it gets SIGTERM when the thread that started it is gone.
-
-    Parameters
-    ----------
-    job : Job
-    env : mapping of str
-        Variables beside this process's.
-    cwd : Path, optional
-        Where it runs.
-    blocked : collection of signal.Signals
-        Signals that the command must not get.
+    A Ctrl-C in the terminal does not reach it, nor do the signals in `blocked`. On Linux it gets SIGTERM when the
+    thread that started it is gone.
     """
 
     def __init__(

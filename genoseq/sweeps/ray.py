@@ -77,7 +77,7 @@ class RayCluster(Backend):
         self._stopped_at = None
         for job in jobs:
             lease = self._lease(job.trainer)
-            threads = max(1, int(lease["num_cpus"]) // job.devices)
+            threads = max(1, int(lease["num_cpus"]) // processes(job.trainer, 1))
             env = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(threads)}
             task = ray.remote(_run).options(**lease, max_retries=0, num_returns="streaming", name=job.name)
             self._tasks[task.remote(job, Path.cwd(), env)] = job

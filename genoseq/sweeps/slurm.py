@@ -49,20 +49,11 @@ class Shape:
 
 @dataclass(frozen=True)
 class Task:
-    """Runs a job's command in one task, a rank of the job; pickled by submitit.
-
-    Attributes
-    ----------
-    job : Job
-    cwd : Path
-        Where the sweep was started.
-    threads : int
-        Threads of each rank.
-    """
+    """Runs a job's command in one task, a rank of the job; pickled by submitit."""
 
     job: Job
-    cwd: Path
-    threads: int
+    cwd: Path  # where the sweep was started
+    threads: int  # of each rank
 
     def __call__(self) -> int | None:
         """Run the command and return its exit code; None if the sweep was stopped before it could start."""
@@ -201,17 +192,7 @@ class Slurm(Backend):
 
     def executor(self, shape: Shape) -> Any:
         """Return submitit's executor for jobs of one shape."""
-        slurm = {
-            "partition": self.partition,
-            "account": self.account,
-            "qos": self.qos,
-            "constraint": self.constraint,
-            "array_parallelism": self.array_parallelism,
-            "signal_delay_s": self.signal_delay_s,
-            # where a site has jobs start without the variables of who submits them
-            "setup": [f"export SUBMITIT_PREEMPT_SIGNAL={PREEMPT}", *self.setup],
-            "additional_parameters": dict(self.extra) or None,
-        }
+        optional = ("partition", "account", "qos", "constraint", "array_parallelism", "signal_delay_s")
         executor = _submitit().AutoExecutor(self._folder, cluster="slurm", slurm_max_num_timeout=self.max_num_timeout)
         executor.update_parameters(
             name="genoseq",
@@ -221,7 +202,10 @@ class Slurm(Backend):
             cpus_per_task=self.cpus_per_task,
             mem_gb=self.mem_gb,
             timeout_min=self.timeout_min,
-            **{f"slurm_{name}": value for name, value in slurm.items() if value is not None},
+            # where a site has jobs start without the variables of who submits them
+            slurm_setup=[f"export SUBMITIT_PREEMPT_SIGNAL={PREEMPT}", *self.setup],
+            slurm_additional_parameters=dict(self.extra),
+            **{f"slurm_{name}": value for name in optional if (value := getattr(self, name)) is not None},
         )
         return executor
 

@@ -1,9 +1,8 @@
 """Fixtures of the sweeps' tests."""
 
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -22,26 +21,11 @@ def ray_started() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def command() -> Callable[..., list[str]]:
-    """A function from a sweep's folder and overrides to its command."""
+def launch(run_verb: Callable[..., Any]) -> Callable[..., Any]:
+    """A function from a sweep's folder and overrides to how its command ended; the launcher runs in this process."""
 
-    def make(folder: Path, *overrides: str, command: str = "train") -> list[str]:
-        own = command == "train" and not any(text.endswith("=replicate") for text in overrides)
-        genome = [f"data.genome={GENOME}"] if own else []
-        # flags such as --config-path go before Hydra's overrides
-        flags = list(overrides[:2]) if overrides[0].startswith("--") else []
-        settings = [*genome, *overrides[len(flags) :], f"sweep.dir={folder}"]
-        return [sys.executable, "-m", f"genoseq.{command}", *flags, "-m", *settings]
-
-    return make
-
-
-@pytest.fixture(scope="session")
-def launch(command: Callable[..., list[str]]) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """A function from a sweep's folder and overrides to how its command ended."""
-
-    def call(folder: Path, *overrides: str, **more: str) -> subprocess.CompletedProcess[str]:
-        line = command(folder, *overrides, **more)
-        return subprocess.run(line, capture_output=True, text=True, timeout=300, cwd=folder.parent)
+    def call(folder: Path, *overrides: str, command: str = "train") -> Any:
+        genome = [f"data.genome={GENOME}"] if command == "train" else []
+        return run_verb(command, folder, *overrides, *genome, f"sweep.dir={folder}", "hydra.mode=MULTIRUN")
 
     return call

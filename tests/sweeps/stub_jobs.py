@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -74,6 +75,17 @@ def when(found: Callable[[], bool], then: Callable[[], None]) -> None:
         then()
 
     threading.Thread(target=wait, daemon=True).start()
+
+
+def gone(pid: int) -> bool:
+    """Wait until a process has ended; return whether it has."""
+    until = time.monotonic() + 30
+    while time.monotonic() < until:
+        state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout.strip()
+        if not state or state.startswith("Z"):
+            return True
+        time.sleep(0.1)
+    return False
 
 
 def interrupt() -> None:

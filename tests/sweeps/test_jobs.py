@@ -100,9 +100,10 @@ def test_the_record_keeps_what_was_known(tmp_path: Path) -> None:
     one.state, one.seconds, one.attempts = "done", 3.0, 2
     Record(tmp_path, "train", ["a"]).update(one)
     again, later = Record(tmp_path, "train", ["a"]), Job("one", tmp_path / "one", [])
-    again.recall(later)
+    again.add([later])
     assert (later.seconds, later.attempts) == (3.0, 2)
-    again.update(other)
+    later.state = "done"
+    again.update(later, other)
     record = read_record(tmp_path)
     assert [(job["name"], job["state"]) for job in record["jobs"]] == [("one", "done"), ("other", "waiting")]
     assert (record["command"], record["varied"]) == ("train", ["a"])
@@ -111,8 +112,7 @@ def test_the_record_keeps_what_was_known(tmp_path: Path) -> None:
 
 
 def test_a_sweep_runs_once(tmp_path: Path) -> None:
-    held = lock(tmp_path / "sweep")
-    with pytest.raises(UserError, match="another process runs the sweep"):
+    with lock(tmp_path / "sweep"), pytest.raises(UserError, match="another process runs the sweep"):
         lock(tmp_path / "sweep")
-    held.release()
-    lock(tmp_path / "sweep").release()
+    with lock(tmp_path / "sweep"):
+        pass

@@ -1,15 +1,13 @@
 """This machine's devices and cores, shared out to jobs."""
 
 import itertools
-import subprocess
-import time
 from collections import defaultdict
 from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from stub_jobs import began, make_job, make_launcher, result, run
+from stub_jobs import began, gone, make_job, make_launcher, result, run
 
 from genoseq.errors import UserError
 from genoseq.sweeps.display import Display
@@ -82,18 +80,6 @@ def test_devices_are_never_shared_and_the_longest_job_begins_first(tmp_path: Pat
         assert all(before[1] <= after[0] for before, after in itertools.pairwise(sorted(spans)))
     first = sorted(jobs, key=lambda job: result(job)["began"])[:2]
     assert all(job.cost == pytest.approx(0.5) for job in first)
-
-
-def alive(pid: int) -> bool:
-    state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout.strip()
-    return bool(state) and not state.startswith("Z")
-
-
-def gone(pid: int) -> bool:
-    until = time.monotonic() + 10
-    while alive(pid) and time.monotonic() < until:
-        time.sleep(0.1)
-    return not alive(pid)
 
 
 @pytest.mark.slow

@@ -40,16 +40,16 @@ def states(folder: Path) -> list[str]:
 
 def test_an_array_of_three_jobs(launch: Callable[..., Any], tiny: tuple[str, ...], tmp_path: Path) -> None:
     done = launch(tmp_path / "sweep", *OPTIONS, *tiny, "optimizer.lr=0.01,0.001,1e30", "trainer.max_steps=40")
-    assert done.returncode == 1 and "training has diverged" in done.stdout, done.stdout + done.stderr
+    assert done.code == 1 and "training has diverged" in done.out, done.out + done.err
     assert states(tmp_path / "sweep") == ["done", "done", "failed"]
     assert len(list((tmp_path / "sweep" / ".submitit").glob("*_0"))) == 1  # one array
-    assert "sacct" not in done.stdout + done.stderr and "accounting" not in done.stderr
+    assert "sacct" not in done.out + done.err and "accounting" not in done.err
 
 
 def test_two_ranks_train_as_one(launch: Callable[..., Any], tiny: tuple[str, ...], tmp_path: Path) -> None:
     words = [word for word in tiny if word != "trainer=cpu"]
     done = launch(tmp_path / "sweep", *OPTIONS, *words, "trainer=ddp_cpu", "data.carry_tokens=64", "seed=0")
-    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.code == 0, done.out + done.err
     (file,) = (tmp_path / "sweep").glob("*/result.json")
     assert json.loads(file.read_text())["train/steps"] == 4
 
@@ -86,5 +86,5 @@ def test_ctrl_c_saves_what_runs_and_cancels_what_waits(
     queue = subprocess.run(["squeue", "--noheader"], capture_output=True, text=True).stdout
     assert not [row for row in queue.splitlines() if " PD " in row or " R " in row]
     again = launch(tmp_path / "sweep", *words)
-    assert again.returncode == 0 and "1 resumed from checkpoints" in again.stdout, again.stdout + again.stderr
+    assert again.code == 0 and "1 resumed from checkpoints" in again.out, again.out + again.err
     assert states(tmp_path / "sweep") == ["done", "done"]
