@@ -141,10 +141,8 @@ def reason(code: int, log: Path) -> str:
     if code < 0:
         name = signal.Signals(-code).name
         return f"killed by signal {-code} ({name}{'; out of memory?' if name == 'SIGKILL' else ''})"
-    try:
-        lines = [line.strip() for line in log.read_text(errors="replace").splitlines() if line.strip()][-30:]
-    except OSError:
-        lines = []
+    text = log.read_text(errors="replace") if log.is_file() else ""
+    lines = [line.strip() for line in text.splitlines() if line.strip()][-30:]
     sentences = [line.removeprefix("genoseq: ") for line in lines if line.startswith("genoseq: ")]
     if sentences:
         return sentences[-1]

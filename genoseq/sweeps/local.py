@@ -80,7 +80,7 @@ class Local(Backend):
 
     def __post_init__(self) -> None:
         self._free: list[Slot] = []
-        self._started: list[tuple[Job, Slot]] = []
+        self._new: list[tuple[Job, Started]] = []
         self._running: list[tuple[Job, Slot, Process]] = []
 
     def room(self, trainers: Sequence[Mapping[str, Any]], jobs: int) -> int:
@@ -101,13 +101,12 @@ class Local(Backend):
         for job in jobs:
             slot = self._free.pop(0)
             self._running.append((job, slot, Process(job, slot.environment)))
-            self._started.append((job, slot))
+            self._new.append((job, Started(slot.label)))
 
     def poll(self) -> Iterator[tuple[Job, Started | Ended]]:
         """Yield which jobs started and which ended."""
-        while self._started:
-            job, slot = self._started.pop(0)
-            yield job, Started(slot.label)
+        yield from self._new
+        self._new.clear()
         time.sleep(_POLL)
         for job, slot, process in self._running[:]:
             code = process.poll()

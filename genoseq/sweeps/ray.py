@@ -53,14 +53,14 @@ class RayCluster(Backend):
 
     def room(self, trainers: Sequence[Mapping[str, Any]], jobs: int) -> int:
         """Return how many jobs the cluster has room for now, at least 1."""
-        rooms = []
+        rooms, nodes = [], self._nodes()
         for trainer in trainers:
             if int(trainer.get("num_nodes", 1)) > 1:
                 raise UserError(
                     "hydra/launcher=ray runs a job on one machine; trainer.num_nodes of more than 1 needs "
                     "hydra/launcher=submitit_slurm"
                 )
-            lease, nodes = self._lease(trainer), self._nodes()
+            lease = self._lease(trainer)
             rooms.append(sum(min(int(n[key] / lease[key]) for key in lease if lease[key]) for n in nodes))
             if not rooms[-1]:
                 has = "; ".join(f"{n['num_gpus']:g} and {n['num_cpus']:g}" for n in nodes)
@@ -126,12 +126,10 @@ class RayCluster(Backend):
             fail("hydra/launcher=ray needs the package ray, which is not here: pip install 'genoseq[ray]'")
         if ray.is_initialized():
             return ray
-        options: dict[str, Any] = {"address": self.address}
-        if self.address is None:
-            options = {"address": "local", "num_cpus": self.num_cpus, "num_gpus": self.num_gpus}
-            options["include_dashboard"] = False
+        own: dict[str, Any] = {"num_cpus": self.num_cpus, "num_gpus": self.num_gpus, "include_dashboard": False}
+        options = own if self.address is None else {}
         try:
-            ray.init(**options, log_to_driver=False, logging_level=logging.ERROR)
+            ray.init(self.address or "local", log_to_driver=False, logging_level=logging.ERROR, **options)
         except (ConnectionError, RuntimeError, ValueError) as error:
             raise UserError(
                 f"Ray cannot be reached at hydra.launcher.address={self.address}: {_first_line(error)}"

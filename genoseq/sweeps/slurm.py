@@ -14,7 +14,7 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from genoseq.errors import UserError, fail
 from genoseq.files import write_json
@@ -38,8 +38,7 @@ def _submitit() -> Any:
     return submitit
 
 
-@dataclass(frozen=True)
-class Shape:
+class Shape(NamedTuple):
     """What a job asks SLURM for: nodes, tasks on each, GPUs on each."""
 
     nodes: int
@@ -99,20 +98,14 @@ class Task:
         """Return the variables of this rank as torch names them; Lightning takes SLURM's own where there are any."""
         from submitit.helpers import TorchDistributedEnvironment
 
-        threads = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(self.threads)}
-        if env.num_tasks == 1:
-            return threads
-        world = TorchDistributedEnvironment()
-        return threads | {
-            # a machine need not know itself by its name
-            "MASTER_ADDR": str(world.master_addr) if env.num_nodes > 1 else "127.0.0.1",
-            "MASTER_PORT": str(world.master_port),
-            "RANK": str(world.rank),
-            "WORLD_SIZE": str(world.world_size),
-            "LOCAL_RANK": str(world.local_rank),
-            "LOCAL_WORLD_SIZE": str(world.local_world_size),
-            "NODE_RANK": str(env.node),
-        }
+        variables = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(self.threads)}
+        if env.num_tasks > 1:
+            world = TorchDistributedEnvironment()
+            names = ("master_addr", "master_port", "rank", "world_size", "local_rank", "local_world_size")
+            variables |= {name.upper(): str(getattr(world, name)) for name in names} | {"NODE_RANK": str(env.node)}
+            if env.num_nodes == 1:  # a machine need not know itself by its name
+                variables["MASTER_ADDR"] = "127.0.0.1"
+        return variables
 
 
 def _hosts_file(folder: Path, job_id: str) -> Path:
@@ -131,6 +124,14 @@ class _Plain(pickle.Unpickler):
 def _results(submitted: Any) -> list[Path]:
     """Return the files that submitit's job leaves when it has ended, one a task."""
     return [submitted.task(number).paths.result_pickle for number in range(submitted.num_tasks)]
+
+
+def _ended(submitted: Any) -> bool:
+    return all(result.exists() for result in _results(submitted))
+
+
+def _last_line(text: str) -> str:
+    return text.strip().rpartition("\n")[2].strip()
 
 
 @dataclass
@@ -176,16 +177,15 @@ class Slurm(Backend):
     def shape(self, trainer: Mapping[str, Any]) -> Shape:
         """Return what a job with this ``trainer`` node asks for."""
         asked, devices = trainer.get("devices", 1), self.devices_per_node
-        if str(asked) in ("auto", "-1"):
-            if devices is None:
-                raise UserError(
-                    f"trainer.devices={asked} does not say how many tasks a node runs: give a number, or "
-                    "hydra.launcher.devices_per_node"
-                )
-        elif devices not in (None, processes(trainer, 0)):
+        all_of_node = str(asked) in ("auto", "-1")
+        if all_of_node and devices is None:
+            raise UserError(
+                f"trainer.devices={asked} does not say how many tasks a node runs: give a number, or "
+                "hydra.launcher.devices_per_node"
+            )
+        if not all_of_node and devices not in (None, processes(trainer, 0)):
             raise UserError(f"hydra.launcher.devices_per_node={devices} and trainer.devices={asked} are not the same")
-        tasks = devices or processes(trainer, 0)
-        gpus = self.gpus_per_node
+        tasks, gpus = devices or processes(trainer, 0), self.gpus_per_node
         if gpus is None:
             gpus = 0 if trainer.get("accelerator") == "cpu" else tasks
         return Shape(int(trainer.get("num_nodes", 1)), tasks, gpus)
@@ -212,14 +212,14 @@ class Slurm(Backend):
     def start(self, jobs: Sequence[Job]) -> None:
         """Submit an array for each shape; a job that an earlier command left in the queue is followed instead."""
         left = {} if self._submitted else self._left_in_queue()
-        self._submitted |= {job.name: (job, left[job.name]) for job in jobs if job.name in left}
         by_shape: dict[Shape, list[Job]] = {}
         for job in jobs:
-            if job.name not in left:
+            if job.name in left:
+                self._submitted[job.name] = (job, left[job.name])
+            else:
                 by_shape.setdefault(self.shape(job.trainer), []).append(job)
         for shape, new in by_shape.items():
-            tasks = [Task(job, Path.cwd(), self.cpus_per_task) for job in new]
-            submitted = self._submit(self.executor(shape), tasks)
+            submitted = self._submit(self.executor(shape), [Task(job, Path.cwd(), self.cpus_per_task) for job in new])
             self._submitted |= {job.name: (job, one) for job, one in zip(new, submitted, strict=True)}
         ids = {name: [one.job_id, one.num_tasks] for name, (_, one) in self._submitted.items()}
         write_json(self._folder.with_name("jobs.json"), ids)
@@ -230,8 +230,7 @@ class Slurm(Backend):
         try:
             return list(executor.submit_array(tasks))
         except (OSError, _submitit().core.utils.FailedJobError) as error:
-            lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-            raise UserError(f"sbatch did not take the jobs: {lines[-1] if lines else error!r}") from error
+            raise UserError(f"sbatch did not take the jobs: {_last_line(str(error)) or repr(error)}") from error
         finally:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
@@ -242,14 +241,12 @@ class Slurm(Backend):
             return {}
         queue, kind = self._queue() or set(), _submitit().SlurmJob
         jobs = {name: kind(self._folder, i, list(range(tasks))) for name, (i, tasks) in ids.items() if i in queue}
-        # one that has just ended is listed a little longer
-        return {name: job for name, job in jobs.items() if not all(result.exists() for result in _results(job))}
+        return {name: job for name, job in jobs.items() if not _ended(job)}  # which are listed a little longer
 
     def _queue(self) -> set[str] | None:
         """Return the ids of the jobs that wait or run; None if SLURM does not answer. It needs no accounting."""
-        asked = subprocess.run(
-            ["squeue", "--noheader", "--array", "--format=%i", "--me"], capture_output=True, text=True
-        )
+        squeue = ["squeue", "--noheader", "--array", "--format=%i", "--me"]
+        asked = subprocess.run(squeue, capture_output=True, text=True)
         return None if asked.returncode else set(asked.stdout.split())
 
     def poll(self) -> Iterator[tuple[Job, Started | Ended]]:
@@ -262,52 +259,48 @@ class Slurm(Backend):
             if len(starts) > self._starts.get(name, 0):
                 self._starts[name] = len(starts)
                 yield job, Started(starts[-1])
-            if submitted.job_id in lost or all(result.exists() for result in _results(submitted)):
+            if submitted.job_id in lost or _ended(submitted):
                 del self._submitted[name]
                 self._starts.pop(name, None)
                 yield job, self._outcome(submitted)
 
     def _lost(self) -> set[str]:
         """Return the ids of jobs that left the queue, seen twice: one whose time is up queues again."""
-        stopping = stop_request(self.sweep) is not None
-        if time.monotonic() - self._looked_at < (_QUEUE / 3 if stopping else _QUEUE):
+        stopping, ids = stop_request(self.sweep) is not None, {one.job_id for _, one in self._submitted.values()}
+        if time.monotonic() - self._looked_at < (_QUEUE / 3 if stopping else _QUEUE) or not ids:
             return set()
         self._looked_at = time.monotonic()
         if stopping:  # again and again, for the same reason
-            self.cancel_waiting()
+            self._cancel_waiting(sorted(ids))
         queue = self._queue()
         if queue is None:
             return set()
-        before = self._missing
-        self._missing = {one.job_id for _, one in self._submitted.values()} - queue
+        before, self._missing = self._missing, ids - queue
         return self._missing & before
 
-    def cancel_waiting(self) -> None:
+    def _cancel_waiting(self, ids: Sequence[str]) -> None:
         """Take the jobs out of the queue that have not begun; those that have end by the stop file."""
-        ids = [one.job_id for _, one in self._submitted.values()]
-        if ids:
-            subprocess.call(["scancel", "--state=PENDING", *ids])
+        subprocess.call(["scancel", "--state=PENDING", *ids])
 
-    def state(self, submitted: Any) -> str:
+    def _state(self, submitted: Any) -> str:
         """Return how a job ended that left no result."""
         shown = subprocess.run(["scontrol", "show", "job", submitted.job_id], capture_output=True, text=True).stdout
         found = re.search(r"JobState=(\w+)", shown)
         return found.group(1) if found else "no longer in the queue"
 
     def _outcome(self, submitted: Any) -> Ended:
-        results = _results(submitted)
+        results, see = _results(submitted), f"see {submitted.paths.folder}"
         try:
             outcomes = [_Plain(io.BytesIO(result.read_bytes())).load() for result in results if result.exists()]
         except pickle.UnpicklingError as error:
-            return Ended(None, f"left a result that cannot be read ({error}); see {submitted.paths.folder}")
+            return Ended(None, f"left a result that cannot be read ({error}); {see}")
         for status, trace in outcomes:
             if status == "error":
-                lines = [line.strip() for line in trace.splitlines() if line.strip()]
-                return Ended(None, f"{lines[-1] if lines else 'failed'}; see {submitted.paths.folder}")
+                return Ended(None, f"{_last_line(trace) or 'failed'}; {see}")
         codes = [code for _, code in outcomes]
         if len(codes) < len(results):
-            return Ended(None, f"ended without a result ({self.state(submitted)}); see {submitted.paths.folder}")
-        return Ended(None if None in codes else next((code for code in codes if code), 0))
+            return Ended(None, f"ended without a result ({self._state(submitted)}); {see}")
+        return Ended(None if None in codes else next(filter(None, codes), 0))
 
 
 class SubmititLocal(Slurm):
@@ -342,11 +335,10 @@ class SubmititLocal(Slurm):
         return {}
 
     def _queue(self) -> set[str]:
-        return {one.job_id for _, one in self._submitted.values() if self.state(one) == "RUNNING"}
+        return {one.job_id for _, one in self._submitted.values() if self._state(one) == "RUNNING"}
 
-    def cancel_waiting(self) -> None:
-        """Do nothing: what was submitted has begun."""
+    def _cancel_waiting(self, ids: Sequence[str]) -> None:
+        pass  # what was submitted has begun
 
-    def state(self, submitted: Any) -> str:
-        """Return the state of a job's process."""
+    def _state(self, submitted: Any) -> str:
         return str(submitted.get_info()["jobState"])
