@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -34,18 +35,12 @@ def read_progress(folder: Path) -> tuple[int, str]:
 
 
 class Display:
-    """Shows the jobs of one batch.
-
-    Parameters
-    ----------
-    jobs : sequence of Job
-    console : Console, optional
-    """
+    """Shows the jobs of one batch."""
 
     def __init__(self, jobs: Sequence[Job], console: Console | None = None) -> None:
         self._jobs, self._console = jobs, console or Console()
         self._tasks: dict[str, TaskID] = {}
-        self._best: tuple[float, str] | None = None
+        self._best = (math.inf, "")
         self._looked = 0.0
         self._progress = Progress(
             TextColumn("{task.description}", markup=False),
@@ -54,39 +49,36 @@ class Display:
             MofNCompleteColumn(),
             TextColumn("{task.fields[bits]}"),
             TimeRemainingColumn(),
-            console=self._console,
             speed_estimate_period=24 * 3600,
         )
         self._all = self._progress.add_task("all jobs", total=len(jobs), device="", bits="val bits/base")
         self._live = Live(console=self._console, get_renderable=self.render, auto_refresh=False)
 
     def __enter__(self) -> Display:
-        """Begin."""
         if self._console.is_terminal:
             self._live.start()
         return self
 
     def __exit__(self, *error: object) -> None:
-        """End, with the last state in view."""
         if self._live.is_started:
-            self._live.refresh()
+            self._live.refresh()  # the last state stays in view
             self._live.stop()
 
     def changed(self, job: Job) -> None:
         """Show a job's new state."""
         bits = read_objective(job.folder) if job.state == "done" else None
-        if bits is not None and (self._best is None or bits < self._best[0]):
-            self._best = (bits, job.name)
+        if bits is not None:
+            self._best = min(self._best, (bits, job.name))
         if job.name in self._tasks:
             self._progress.remove_task(self._tasks.pop(job.name))
         if job.state == "running":
-            step, value = read_progress(job.folder)
-            self._tasks[job.name] = self._progress.add_task(
-                job.name, total=job.max_steps, completed=step, device=job.device, bits=value
-            )
-        self._progress.update(self._all, completed=self._ended())
+            self._tasks[job.name] = self._progress.add_task(job.name, total=job.max_steps, device=job.device, bits="–")
+        ended = sum(job.state in ("done", "failed") for job in self._jobs)
+        self._progress.update(self._all, completed=ended)
+        self._looked = 0.0
         if not self._live.is_started:
-            self._console.print(Text(self._line(job, bits)), soft_wrap=True)
+            text = f"[{ended}/{len(self._jobs)}] {job.state} {job.name}{_details(job, bits)}"
+            self._console.print(Text(text), soft_wrap=True)
 
     def tick(self) -> None:
         """Look at the running jobs now and then."""
@@ -98,17 +90,6 @@ class Display:
             self._live.refresh()
             self._looked = time.monotonic()
 
-    def _ended(self) -> int:
-        return sum(job.state in ("done", "failed") for job in self._jobs)
-
-    def _line(self, job: Job, bits: float | None) -> str:
-        text = f"[{self._ended()}/{len(self._jobs)}] {job.state} {job.name}"
-        if job.state == "running":
-            return f"{text} ({job.device})" + (f", start {job.attempts}" if job.attempts > 1 else "")
-        text += f" after {timedelta(seconds=round(job.seconds or 0))}"
-        text += "" if bits is None else f": validation {bits:.4f} bits per base"
-        return text if job.why is None else f"{text}: {job.why}"
-
     def render(self) -> RenderableType:
         """Return what is on the console."""
         counts = Counter(job.state for job in self._jobs)
@@ -116,6 +97,14 @@ class Display:
         parts: list[RenderableType] = [Text(head, style="bold"), self._progress]
         failed = [job for job in self._jobs if job.state == "failed"]
         parts += [Text(f"failed  {job.name}: {job.why}", style="red") for job in failed[-_FAILED:]]
-        if self._best is not None:
+        if self._best[1]:
             parts.append(Text(f"best so far: {self._best[0]:.4f} validation bits per base, {self._best[1]}"))
         return Group(*parts)
+
+
+def _details(job: Job, bits: float | None) -> str:
+    if job.state == "running":
+        return f" ({job.device})" + (f", start {job.attempts}" if job.attempts > 1 else "")
+    text = f" after {timedelta(seconds=round(job.seconds or 0))}"
+    text += "" if bits is None else f": validation {bits:.4f} bits per base"
+    return text if job.why is None else f"{text}: {job.why}"
