@@ -90,8 +90,8 @@ def test_ctrl_c_saves_what_runs_and_the_sweep_resumes(make: Make, tmp_path: Path
     when(lambda: sum(map(began, jobs)) >= 2, interrupt)
     assert run(make(), jobs) == signal.SIGINT and signal.getsignal(signal.SIGINT) is before
     states = sorted(job.state for job in jobs)
-    # the stand-in for SLURM starts all of an array at once
-    assert states in (["stopped", "stopped", "waiting", "waiting"], ["stopped"] * 4)
+    # the stand-in for SLURM starts all of an array at once: more than two may have begun
+    assert states[:2] == ["stopped", "stopped"] and set(states[2:]) <= {"stopped", "waiting"}
     assert all((job.folder / "saved").exists() == (job.state == "stopped") for job in jobs)
     again = [make_job(tmp_path / "sweep", i, "done()") for i in range(4)]
     assert run(make(), again) is None
