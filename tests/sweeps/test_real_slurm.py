@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 
 import pytest
 import slurm_cluster
+from conftest import GENOME
 from stub_jobs import UNTIL_SAVED, make_job, make_launcher, result, run
 
 from genoseq.sweeps.jobs import read_record
@@ -70,11 +72,11 @@ def test_a_job_that_slurm_cancels_is_noticed(tmp_path: Path) -> None:
 
 
 def test_ctrl_c_saves_what_runs_and_cancels_what_waits(
-    command: Callable[..., list[str]], launch: Callable[..., Any], tiny: tuple[str, ...], tmp_path: Path
+    launch: Callable[..., Any], tiny: tuple[str, ...], tmp_path: Path
 ) -> None:
     words = [*OPTIONS, *tiny, "hydra.launcher.array_parallelism=1", "seed=0,1"]
     words += ["trainer.max_steps=2000", "trainer.val_every=100"]
-    line = command(tmp_path / "sweep", *words)
+    line = [sys.executable, "-m", "genoseq.train", "-m", *words, f"data.genome={GENOME}", f"sweep.dir={tmp_path}/sweep"]
     with subprocess.Popen(line, stdout=subprocess.PIPE, text=True, cwd=tmp_path) as process:
         until = time.monotonic() + 60
         while not list((tmp_path / "sweep").glob("*/checkpoints/last.ckpt")) and time.monotonic() < until:
