@@ -5,8 +5,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-GENOME = Path(__file__).parent.parent / "data" / "files" / "hpylori_softmasked.fa"
+from stub_jobs import GENOME
 
 
 @pytest.fixture(scope="session")

@@ -16,6 +16,8 @@ from omegaconf import OmegaConf
 from genoseq.sweeps.jobs import Job, Record
 from genoseq.sweeps.launcher import JobLauncher, run_jobs
 
+GENOME = Path(__file__).parent.parent / "data" / "files" / "hpylori_softmasked.fa"
+
 # `notes` is what the job sees; done() ends it with a result; `saved` says whether an earlier start has saved
 BEGIN = """
 import json, os, pathlib, signal, sys, time

@@ -16,8 +16,7 @@ from typing import Any
 import fake_slurm
 import pytest
 import yaml
-from conftest import GENOME
-from stub_jobs import gone
+from stub_jobs import GENOME, gone
 
 from genoseq.sweeps import slurm
 from genoseq.sweeps.jobs import read_record

@@ -12,8 +12,7 @@ from typing import Any
 
 import pytest
 import slurm_cluster
-from conftest import GENOME
-from stub_jobs import UNTIL_SAVED, make_job, make_launcher, result, run
+from stub_jobs import GENOME, UNTIL_SAVED, make_job, make_launcher, result, run
 
 from genoseq.sweeps.jobs import read_record
 from hydra_plugins.genoseq.launchers import SubmititSlurm
