@@ -64,8 +64,7 @@ class Search:
         space = read_space(self.params, arguments)
         sweeper.validate_batch_is_legal(space.examples())
         jobs: list[JobReturn] = []
-        held = lock(folder, ".optuna.lock")  # another search would take this one's running trials for stopped ones
-        try:
+        with lock(folder, ".optuna.lock"):  # another search would take this one's running trials for stopped ones
             study = self._open(folder, space)
             OmegaConf.save(sweeper.config, folder / "multirun.yaml")
             while trials := self._ask(study, space, sweeper.launcher):
@@ -76,8 +75,6 @@ class Search:
                     failed = value is None or not math.isfinite(value)
                     study.tell(trial, None if failed else value, TrialState.FAIL if failed else None)
                 jobs += results
-        finally:
-            held.release()
         _print_best(study, space)
         return jobs
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +77,8 @@ def test_ctrl_c_saves_what_runs_and_cancels_what_waits(
     words = [*OPTIONS, *tiny, "hydra.launcher.array_parallelism=1", "seed=0,1"]
     words += ["trainer.max_steps=2000", "trainer.val_every=100"]
     line = [sys.executable, "-m", "genoseq.train", "-m", *words, f"data.genome={GENOME}", f"sweep.dir={tmp_path}/sweep"]
-    with subprocess.Popen(line, stdout=subprocess.PIPE, text=True, cwd=tmp_path) as process:
+    take_sigint = partial(signal.signal, signal.SIGINT, signal.default_int_handler)  # a shell's background ignores it
+    with subprocess.Popen(line, stdout=subprocess.PIPE, text=True, cwd=tmp_path, preexec_fn=take_sigint) as process:
         until = time.monotonic() + 60
         while not list((tmp_path / "sweep").glob("*/checkpoints/last.ckpt")) and time.monotonic() < until:
             time.sleep(0.1)
