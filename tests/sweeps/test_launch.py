@@ -43,7 +43,7 @@ def whole(launch: Launch, tiny: tuple[str, ...], tmp_path_factory: pytest.TempPa
     place = tmp_path_factory.mktemp("whole")
     shutil.copytree(Path(__file__).parents[2] / "conf", place / "conf")
     optimizer = place / "conf" / "optimizer" / "mine.yaml"
-    optimizer.write_text("_target_: torch.optim.Adam\n_partial_: true\nlr: 0.003\n")
+    optimizer.write_text("_target_: torch.optim.Adam\n_partial_: true\nlr: 0.003\nweight_decay: 0.01\n")
 
     def again(*overrides: str) -> Any:
         return launch(place / "sweep", "--config-path", str(place / "conf"), "optimizer=mine", *overrides)
