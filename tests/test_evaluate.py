@@ -92,9 +92,8 @@ def test_its_own_test_part(
     for name in (f"test/{name}" for name in METRICS):
         assert total[name] == pytest.approx(result[name], rel=1e-6), name
     same = ("leakage/", "baseline/", "imm/", "chance/", "genome/", "split/leaks")
-    assert {k: v for k, v in total.items() if k.startswith(same)} == {
-        k: v for k, v in result.items() if k.startswith(same)
-    }
+    ours, its = ({k: v for k, v in found.items() if k.startswith(same)} for found in (total, result))
+    assert ours == its
     assert total["test/part"] == "test part" and total["test/mode"] == "frozen"
     assert total["checkpoint"] == str(trained.folder / "checkpoints" / "best.ckpt")
     assert total["checkpoint/genome"] == "genome" and total["checkpoint/sha256"] == total["genome/sha256"]

@@ -1,6 +1,5 @@
 """Count models against plain dictionaries."""
 
-import gzip
 import math
 from collections import Counter
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from genoseq.baselines import kmers, scoring
 from genoseq.baselines.counts import DIRECT, LONGEST, Counts, positions
 from genoseq.baselines.markov import InterpolatedMarkov, MarkovModel, fit_all_orders, fit_interpolated, fit_markov
 from genoseq.baselines.scoring import Score
+from genoseq.data.genome import read_genome
 from genoseq.errors import UserError
 
 COMPLEMENT = np.array([0, 3, 4, 1, 2], dtype=np.uint8)
@@ -191,16 +191,11 @@ def test_fitting_finds_the_order_and_comes_near_to_the_true_entropy(chain, fitte
     # the other strand of this made-up sequence follows another law, which costs the interpolated model a little
     assert entropy < total(imm, chain, PARTS[2]).bits_per_base < 0.65
     assert total(markov, random_codes(5000, seed=7), np.array([[0, 5000]])).bits_per_base > 2.5  # another genome
-
-
-def test_models_of_every_order_hold_the_best_one(chain, fitted):
-    train, val, test = PARTS
-    models = fit_all_orders(chain, train, val)
+    models = fit_all_orders(chain, *PARTS[:2])
     assert [model.order for model in models] == list(range(17))
-    best = fitted[0]
-    assert models[best.order].smoothing == best.smoothing
-    assert best.order == min(models, key=lambda model: total(model, chain, val).bits).order
-    assert total(models[2], chain, test).accuracy > 0.9 > 0.5 > total(models[1], chain, test).accuracy
+    assert models[2].smoothing == markov.smoothing
+    assert min(models, key=lambda model: total(model, chain, PARTS[1]).bits).order == 2
+    assert total(models[1], chain, PARTS[2]).accuracy < 0.5
 
 
 def test_fits_are_the_same_whatever_the_block(chain, fitted):
@@ -251,10 +246,8 @@ def test_fitting_without_bases_is_a_users_mistake(fit, train, val):
 
 
 def test_a_real_genome_gives_the_known_metrics():
-    lookup = np.zeros(256, dtype=np.uint8)
-    lookup[list(b"ACTG")] = 1, 2, 3, 4
-    text = gzip.decompress(BUNDLED.read_bytes()).split(b"\n", 1)[1].replace(b"\n", b"")
-    codes, n = lookup[np.frombuffer(text, dtype=np.uint8)], len(text)
+    codes = read_genome([BUNDLED]).codes.numpy()
+    n = len(codes)
     train, val, test = (np.array([[n * a // 20, n * b // 20]]) for a, b in ((0, 15), (15, 16), (16, 20)))
     for fit, metrics in ((fit_markov, (0.40831, 1.84141)), (fit_interpolated, (0.42596, 1.80632))):
         score = total(fit(codes, train, val), codes, test)

@@ -13,7 +13,7 @@ from genoseq.data.intervals import as_intervals
 from genoseq.data.split import Parts, RandomWindowsSplit
 from genoseq.evaluation.leakage import covered_positions, shared_kmers
 
-BACK = np.array([0, 3, 4, 1, 2], dtype=np.uint8)
+BACK = np.array([0, 3, 4, 1, 2], dtype=np.uint8)  # the complement
 
 
 def random_codes(n, seed=0):
