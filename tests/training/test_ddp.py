@@ -136,8 +136,7 @@ def same_rows(one, other, compare):
             assert (a is None and b is None) or compare(a, b), name
 
 
-@pytest.mark.slow
-def test_one_folder_that_the_first_process_writes(resumed, never_stopped):
+def one_folder_that_the_first_process_writes(resumed, never_stopped):
     for folder in (resumed[1], never_stopped[1]):
         assert {str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file()} == FILES
         assert [path.name for path in folder.parent.iterdir()] == [folder.name]
@@ -148,8 +147,7 @@ def test_one_folder_that_the_first_process_writes(resumed, never_stopped):
     assert "sync_dist" not in first + second
 
 
-@pytest.mark.slow
-def test_every_rank_has_the_same_test_metrics(resumed):
+def every_rank_has_the_same_test_metrics(resumed):
     _, run, folder = resumed
     first, second = (json.loads((folder / f"rank{rank}.json").read_text()) for rank in (0, 1))
     result = json.loads((run / "result.json").read_text())
@@ -157,8 +155,7 @@ def test_every_rank_has_the_same_test_metrics(resumed):
     assert len(first) == 4
 
 
-@pytest.mark.slow
-def test_the_curve_is_that_of_one_process_with_the_doubled_batch(never_stopped, run_verb, tmp_path):
+def the_curve_is_that_of_one_process_with_the_doubled_batch(never_stopped, run_verb, tmp_path):
     ran = run_verb("train", tmp_path / "one", *SETTINGS, "trainer=cpu", "data.batch_size=16")
     assert ran.code == 0
     same_rows(never_stopped[1], ran.folder, lambda a, b: a == pytest.approx(b, rel=2e-6, abs=1e-7))
@@ -166,8 +163,7 @@ def test_the_curve_is_that_of_one_process_with_the_doubled_batch(never_stopped, 
     assert len(set(losses)) == 4
 
 
-@pytest.mark.slow
-def test_stopped_and_resumed_is_never_stopped(resumed, never_stopped):
+def stopped_and_resumed_is_never_stopped(resumed, never_stopped):
     same_rows(resumed[1], never_stopped[1], lambda a, b: a == b)
     ends = [torch.load(f / "checkpoints" / "last.ckpt", weights_only=True) for f in (resumed[1], never_stopped[1])]
     assert ends[0]["global_step"] == ends[1]["global_step"] == 12
@@ -176,6 +172,15 @@ def test_stopped_and_resumed_is_never_stopped(resumed, never_stopped):
     first, second = ([rank["state"][0] for rank in end["genoseq"]["ranks"]] for end in ends)
     assert torch.equal(first[0], second[0]) and torch.equal(first[1], second[1])
     assert not torch.equal(first[0], first[1])  # in mid-segment each rank carries a state of its own
+
+
+@pytest.mark.slow
+def test_two_ranks(resumed, never_stopped, run_verb, tmp_path):
+    """All in one test, since each worker of pytest-xdist would start the runs again."""
+    one_folder_that_the_first_process_writes(resumed, never_stopped)
+    every_rank_has_the_same_test_metrics(resumed)
+    the_curve_is_that_of_one_process_with_the_doubled_batch(never_stopped, run_verb, tmp_path)
+    stopped_and_resumed_is_never_stopped(resumed, never_stopped)
 
 
 @pytest.mark.parametrize("name", ["LOCAL_RANK", "RANK", "SLURM_PROCID"])
