@@ -36,7 +36,8 @@ def check_same(folder: Path, config: DictConfig, remedy: str) -> None:
     try:
         had = flatten(yaml.safe_load(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
-        raise UserError(f"{file} cannot be read ({error}); give another {remedy}") from None
+        reason = " ".join(str(error).split())
+        raise UserError(f"{file} cannot be read ({reason}); give another {remedy}") from None
     has = flatten(resolved(config, leave_out=may_differ))
     keys = sorted(key for key in {*had, *has} if not key.startswith(tuple(f"{name}." for name in may_differ)))
     other = [key for key in keys if key not in may_differ and had.get(key, "nothing") != has.get(key, "nothing")]

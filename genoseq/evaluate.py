@@ -25,7 +25,7 @@ def _report_again(run: RunFolder) -> float:
 
     from genoseq.report.evaluation import print_evaluation
 
-    result = run.read_result()
+    result = run.read_result("test/bits_per_base")
     if is_main_process():
         table = pandas.read_csv(run.path / "records.csv", dtype={"record": str}, keep_default_na=False)
         records: list[Any] = table.to_dict("records")

@@ -32,12 +32,14 @@ def _check(cfg: DictConfig) -> None:
         raise UserError(f"positions must be 0 or a number of windows over each base, got {cfg.positions}")
     if cfg.baseline not in (True, False, "all"):
         raise UserError(f"baseline must be true, false or all, got {cfg.baseline}")
+    if not isinstance(cfg.compile, bool):
+        raise UserError(f"compile must be true or false, got {cfg.compile}")
 
 
 def _report_again(run: RunFolder) -> float | None:
     from genoseq.report.summary import print_summary
 
-    result = run.read_result()
+    result = run.read_result("val/bits_per_base")
     if is_main_process():
         print(f"The run in {run.path} is finished.")
         print_summary(result, run.path)
@@ -53,12 +55,15 @@ def _train(cfg: DictConfig, run: RunFolder) -> float | None:
     from genoseq.report.summary import print_start
     from genoseq.training.loggers import log_baselines, log_config
 
+    build.check_steps(cfg.trainer)
     data = build.build_data(cfg.data)
     data.setup("fit")
     module = build.build_module(cfg, data)
     step = checkpoint.resumed_step(cfg, module, run.path)
     baselines: Baselines | None = None
     if is_main_process():
+        if step is None and (run.path / "metrics.csv").exists():
+            print(f"There is no checkpoints/last.ckpt in {run.path}: the run starts over.")
         run.copy_run_so_far()
         write_bed(run.path / "split.bed", data.parts, data.genome, data.span)
         print_start(cfg, data, module)
@@ -78,6 +83,7 @@ def _finish(
     cfg: DictConfig, trainer: Any, module: Any, data: Any, baselines: Baselines | None, run: RunFolder, begin: float
 ) -> float | None:
     """Test the best weights, write what a run leaves, and print the closing table."""
+    from genoseq.app.checkpoint import load_checkpoint
     from genoseq.baselines.fit import baseline_lines
     from genoseq.files import write_json
     from genoseq.report.plots import draw_curves
@@ -94,6 +100,7 @@ def _finish(
     if stopped is None:
         trim_heap()
         best_path = callbacks[Checkpoints].best_model_path
+        load_checkpoint(best_path or str(run.path / "checkpoints" / "best.ckpt"))  # raises UserError if it is damaged
         trainer.test(module, datamodule=data, ckpt_path=best_path, verbose=False, weights_only=True)
         measured = module.reported["test"]
     if not trainer.is_global_zero:

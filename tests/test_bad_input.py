@@ -48,6 +48,7 @@ def refused(tiny: tuple[str, ...], tmp_path: Path) -> Callable[..., None]:
     def run(*overrides: object, says: tuple[object, ...]) -> None:
         with pytest.raises(UserError) as error:
             cfg = compose(*tiny, f"data.genome={LETTERS}", *map(str, overrides))
+            build.check_steps(cfg.trainer)
             data = build.build_data(cfg.data)
             data.setup("fit")
             module = build.build_module(cfg, data)
@@ -112,7 +113,7 @@ VALUES: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     (("data.seq_len=300",), (str(LETTERS), "the val part", "300", "301", "data.seq_len")),
     (("data.genome=[]",), ("data.genome",)),
     (("seed=x",), ("seed", "got x")),
-    *(((f"trainer.max_steps={steps}",), (f"trainer.max_steps={steps}",)) for steps in (0, -1)),
+    *(((f"trainer.max_steps={steps}",), ("trainer.max_steps must be", f"got {steps}")) for steps in (0, -1, "abc")),
     (("trainer.precision=7",), ("trainer", "Precision '7'")),
     (("trainer.accelerator=abacus",), ("trainer", "abacus")),
     (("trainer.devices=0",), ("trainer", "devices=0")),

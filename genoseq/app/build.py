@@ -133,12 +133,19 @@ def instantiate_trainer(options: dict[str, Any], **ours: Any) -> Trainer:
     return trainer
 
 
+def check_steps(cfg: Any) -> None:
+    """Raise `UserError` if a number of steps in a config's ``trainer`` node cannot be one."""
+    for key in ("max_steps", "log_every_n_steps", "accumulate_grad_batches"):
+        if not isinstance(value := cfg.get(key, 1), int) or value < 1:
+            raise UserError(f"trainer.{key} must be a whole number of 1 or more, got {value}")
+    if not isinstance(every := cfg.get("val_every", 1), (int, float)) or every <= 0:
+        raise UserError(f"trainer.val_every must be a number of steps or a share of them, got {every}")
+
+
 def build_trainer(cfg: DictConfig, folder: Path, loggers: list[Logger]) -> Trainer:
     """Build the Trainer of a config, counted in optimizer steps."""
     options = trainer_options(cfg.trainer)
     steps, every = int(options["max_steps"]), options.pop("val_every")
-    if steps < 1:
-        raise UserError(f"trainer.max_steps={steps} is not a number of optimizer steps: give 1 or more")
     interval = max(1, round(every * steps) if isinstance(every, float) and every <= 1 else int(every))
     callbacks = list(instantiate(cfg.get("callbacks") or {}).values())
     # Progress prints lines where there is no terminal
@@ -173,6 +180,8 @@ def build_loggers(cfg: DictConfig, folder: Path, resumed_step: int | None) -> li
     """
     loggers: list[Logger] = [MetricsTable(folder, resumed_step)]
     for name, node in (plain(cfg.get("logger")) or {}).items():
+        if node is None:
+            continue
         if node["_target_"].endswith("TensorBoardLogger"):
             node = node | {"purge_step": 0 if resumed_step is None else resumed_step + 1}
         try:

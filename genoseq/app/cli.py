@@ -84,7 +84,11 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], T]], Callable[
                 if in_sweep:
                     logging.getLogger(__name__).error("%s", mistake or "the job failed", exc_info=mistake is None)
                     why = str(mistake or error) or type(error).__name__
-                    write_json(Path(HydraConfig.get().runtime.output_dir) / "failed.json", {"why": why})
+                    folder = Path(HydraConfig.get().runtime.output_dir)
+                    if not (
+                        folder / ".hydra" / "config.yaml"
+                    ).exists():  # else it is another run's, or RunFolder wrote it
+                        write_json(folder / "failed.json", {"why": why})
                     return float("nan")
                 if mistake is None:
                     raise

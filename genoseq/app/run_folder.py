@@ -25,7 +25,11 @@ from genoseq.errors import UserError
 from genoseq.files import write_atomic, write_json
 from genoseq.overrides import settings
 
-_TRACES = ("result.json", "evaluation.json", "checkpoints", "jobs.json")
+# what no run may write over in a folder that is not its own
+_TRACES = (
+    *("result.json", "evaluation.json", "checkpoints", "jobs.json", "metrics.csv", "split.bed", "curves.png"),
+    *("records.csv", "positions.csv", "orders.csv", "tb"),
+)
 
 
 def shared_name() -> str | None:
@@ -142,16 +146,22 @@ class RunFolder:
         """Whether the run's result is there."""
         return self._result.is_file()
 
-    def read_result(self) -> dict[str, Any]:
-        """Return the result of a finished run."""
-        result: dict[str, Any] = json.loads(self._result.read_text(encoding="utf-8"))
+    def read_result(self, key: str) -> dict[str, Any]:
+        """Return the result of a finished run, which has the metric `key`; a damaged file is a `UserError`."""
+        try:
+            result: dict[str, Any] = json.loads(self._result.read_text(encoding="utf-8"))
+            _ = result[key]
+        except (ValueError, KeyError, TypeError):
+            raise UserError(
+                f"{self._result} is not the result of a run; remove it to run again, or give another hydra.run.dir"
+            ) from None
         return result
 
     @property
     def checkpoint(self) -> Path | None:
         """The checkpoint to resume from: the folder's own, else what ``ckpt=`` says, else None."""
         own = self.path / "checkpoints" / "last.ckpt"
-        if own.is_file():
+        if own.exists():
             return own
         return Path(self._config.ckpt) if self._config.ckpt else None
 

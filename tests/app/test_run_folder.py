@@ -58,7 +58,7 @@ def test_from_new_to_unfinished_to_finished(open_folder: Callable[..., RunFolder
         assert run.checkpoint == run.path / "checkpoints" / "last.ckpt"
         leave(run, "result.json")
     with open_folder("optimizer.lr=0.01", "ckpt=elsewhere.ckpt") as run:
-        assert run.finished and run.read_result() == {"val/bits_per_base": 1.9}
+        assert run.finished and run.read_result("val/bits_per_base") == {"val/bits_per_base": 1.9}
 
 
 @pytest.mark.parametrize(
@@ -98,11 +98,19 @@ def test_a_config_that_cannot_be_read_is_refused(open_folder: Callable[..., RunF
         pass
 
 
-@pytest.mark.parametrize("name", ["result.json", "evaluation.json", "jobs.json", "checkpoints/best.ckpt"])
+@pytest.mark.parametrize("name", ["result.json", "evaluation.json", "jobs.json", "checkpoints/best.ckpt", "split.bed"])
 def test_a_folder_of_something_else_is_refused(open_folder: Callable[..., RunFolder], name: str) -> None:
     leave(run := open_folder(), ".keep", name)
     with pytest.raises(UserError, match=f"already holds a {name.split('/')[0]}"), run:
         pass
+
+
+@pytest.mark.parametrize("content", ["{", "{}", "[1]"])
+def test_a_result_that_is_not_one_is_refused(open_folder: Callable[..., RunFolder], content: str) -> None:
+    with open_folder() as run:
+        (run.path / "result.json").write_text(content)
+    with pytest.raises(UserError, match="is not the result of a run"):
+        run.read_result("val/bits_per_base")
 
 
 def test_a_folder_in_use_is_refused(open_folder: Callable[..., RunFolder]) -> None:
@@ -170,3 +178,29 @@ def test_the_same_command_again_reports_and_changes_nothing(
     assert first.out[first.out.index("accuracy (%)") :] == again.out[again.out.index("accuracy (%)") :]
     other = run_verb("train", tmp_path / "run", *overrides, "seed=1")
     assert other.code == 2 and "seed=0 (now 1)" in other.err
+
+
+@pytest.mark.parametrize("content", [None, "not a checkpoint"])
+def test_a_run_that_lacks_its_best_checkpoint_is_not_tested(
+    run_verb: Callable[..., Any], tiny: tuple[str, ...], tmp_path: Path, content: str | None
+) -> None:
+    overrides = [*tiny, f"data.genome={GENOME}", "trainer.max_steps=2"]
+    folder = run_verb("train", tmp_path / "run", *overrides).folder
+    (folder / "result.json").unlink()
+    (folder / "checkpoints" / "best.ckpt").unlink()
+    if content:
+        (folder / "checkpoints" / "best.ckpt").write_text(content)
+    again = run_verb("train", folder, *overrides)
+    assert again.code == 2 and "best.ckpt" in again.err and "Traceback" not in again.err
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["trainer.max_steps=abc", "trainer.val_every=0", "trainer.log_every_n_steps=0", "compile=abc"],
+)
+def test_values_that_cannot_be_are_refused(
+    run_verb: Callable[..., Any], tiny: tuple[str, ...], tmp_path: Path, override: str
+) -> None:
+    refused = run_verb("train", tmp_path / "run", *tiny, f"data.genome={GENOME}", override)
+    assert refused.code == 2 and f"{override.split('=')[0]} must be" in refused.err
+    assert not (tmp_path / "run" / "metrics.csv").exists()
