@@ -153,7 +153,7 @@ def verdict(settings: pd.DataFrame) -> str | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # seeds that agree to the last digit
         low, high = stats.ttest_ind(second, best, equal_var=False).confidence_interval(0.95)
-    told = "are clearly apart" if low > 0 else "are the other way round" if high < 0 else "cannot be told apart"
+    told = "are clearly apart" if low > 0 else "are in the other order on these seeds" if high < 0 else "cannot be told apart"
     return (
         f"How sure: best and second {told}: second minus best is {fmean(second) - fmean(best):.4f} bits per base, "
         f"95 % interval {low:.4f} to {high:.4f} (Welch's t test of {counts})."
@@ -288,7 +288,7 @@ def _print_runs(runs: pd.DataFrame, settings: pd.DataFrame, console: Console) ->
     if not ranked:
         say("No finished run has a validation metric." if "done" in set(runs["state"]) else "No run has finished yet.")
         return
-    test = f"; on the test part, which chose nothing, {bits_text(best[TEST])}" if pd.notna(best[TEST]) else ""
+    test = f"; test (not used for the ranking) {bits_text(best[TEST])}" if pd.notna(best[TEST]) else ""
     setting = _describe(best[parameters(runs)].to_dict())
     say(f"Best on validation: {setting}, {bits_text(best[OBJECTIVE])} bits per base{test}.")
     say(f"Run it again with: python -m genoseq.train {shlex.join(best['overrides'])}".rstrip(), wrap=False)

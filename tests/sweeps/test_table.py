@@ -80,7 +80,7 @@ FIRST = {0.1: [1.800], 0.01: [1.900], 0.001: [1.990]}  # the seed that chose 0.1
         ({0.1: [1.91, 1.91, 1.92], 0.01: [1.90, 1.91, 1.90]}, "cannot be told apart: second minus best is -0.0100"),
         (
             {0.1: [1.913, 1.913, 1.914], 0.01: [1.9, 1.9, 1.901]},
-            "are the other way round: second minus best is -0.01",
+            "are in the other order on these seeds: second minus best is -0.01",
         ),
         ({0.1: [1.80, 1.81], 0.01: [1.90, 1.91]}, "with 2 and 2 fresh seeds (those that chose the settings left out)"),
         ({0.1: [1.80, 1.81, 1.82]}, "with 3 and 0 fresh seeds"),
@@ -112,7 +112,7 @@ def test_one_seed_cannot_tell(tmp_path: Path) -> None:
     text = said(write(tmp_path, [Fake({LR: lr, "trainer.max_steps": 300}, 1.8 + lr) for lr in (0.1, 0.01)]))
     assert "differ by 0.0900 bits per base; with one seed each, this difference may be noise." in text
     assert "hparams_search=replicate" in text
-    assert "Best on validation: lr=0.01, 1.8100 bits per base; on the test part, which chose nothing, 1.8200." in text
+    assert "Best on validation: lr=0.01, 1.8100 bits per base; test (not used for the ranking) 1.8200." in text
     assert "Run it again with: python -m genoseq.train optimizer.lr=0.01 trainer.max_steps=300" in text
 
 
