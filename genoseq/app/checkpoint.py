@@ -186,7 +186,7 @@ def resumed_step(cfg: DictConfig, module: NextToken, folder: Path) -> int | None
     if network := ", ".join(f"{key}={old.get(key)}" for key in changed if key.partition(".")[0] == "model"):
         raise UserError(f"{ckpt} holds a different network (trained with {network}). Use the same model settings.")
     if other := _other_weights(_weights(checkpoint), module.net.state_dict()):
-        raise UserError(f"{ckpt} holds a different network ({other}); resume with the code version that it was trained with")
+        raise UserError(f"{ckpt} holds a different network ({other}); resume with the code that trained it")
     step, last = int(checkpoint["global_step"]), int(cfg.trainer.max_steps)
     own = Path(cfg.ckpt).resolve().is_relative_to(folder.resolve()) and not (folder / "result.json").exists()
     if step > last or (step == last and not own):

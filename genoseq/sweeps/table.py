@@ -153,7 +153,7 @@ def verdict(settings: pd.DataFrame) -> str | None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", RuntimeWarning)  # seeds that agree to the last digit
         low, high = stats.ttest_ind(second, best, equal_var=False).confidence_interval(0.95)
-    told = "are clearly apart" if low > 0 else "are in the other order on these seeds" if high < 0 else "cannot be told apart"
+    told = "are clearly apart" if low > 0 else "are in the other order here" if high < 0 else "cannot be told apart"
     return (
         f"How sure: best and second {told}: second minus best is {fmean(second) - fmean(best):.4f} bits per base, "
         f"95 % interval {low:.4f} to {high:.4f} (Welch's t test of {counts})."

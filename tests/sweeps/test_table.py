@@ -80,7 +80,7 @@ FIRST = {0.1: [1.800], 0.01: [1.900], 0.001: [1.990]}  # the seed that chose 0.1
         ({0.1: [1.91, 1.91, 1.92], 0.01: [1.90, 1.91, 1.90]}, "cannot be told apart: second minus best is -0.0100"),
         (
             {0.1: [1.913, 1.913, 1.914], 0.01: [1.9, 1.9, 1.901]},
-            "are in the other order on these seeds: second minus best is -0.01",
+            "are in the other order here: second minus best is -0.01",
         ),
         ({0.1: [1.80, 1.81], 0.01: [1.90, 1.91]}, "with 2 and 2 fresh seeds (those that chose the settings left out)"),
         ({0.1: [1.80, 1.81, 1.82]}, "with 3 and 0 fresh seeds"),
