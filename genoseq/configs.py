@@ -10,6 +10,7 @@ import yaml
 from omegaconf import DictConfig, OmegaConf
 
 from genoseq.errors import UserError
+from genoseq.files import read_yaml
 
 # what a run may be given differently each time it is started
 _MAY_DIFFER = ("hydra", "sweep", "paths", "logger", "tags", "trust", "data.genome_dir", "data.cache_dir")
@@ -34,7 +35,7 @@ def check_same(folder: Path, config: DictConfig, remedy: str) -> None:
         return
     may_differ = (*_MAY_DIFFER, "ckpt") if "optimizer" in config else _MAY_DIFFER
     try:
-        had = flatten(yaml.safe_load(file.read_text(encoding="utf-8")))
+        had = flatten(read_yaml(file))
     except (OSError, ValueError, yaml.YAMLError, RecursionError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{file} cannot be read ({reason}); give another {remedy}") from None

@@ -1,4 +1,4 @@
-"""Atomic files, JSON and CSV."""
+"""Atomic files, JSON, CSV, and YAML from outside."""
 
 import csv
 import io
@@ -8,6 +8,8 @@ import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePath
 from typing import Any
+
+import yaml
 
 from genoseq.errors import UserError
 
@@ -84,3 +86,21 @@ def read_objective(folder: Path) -> float | None:
     except (OSError, ValueError, KeyError, TypeError):
         return None
     return float(value) if isinstance(value, (int, float)) and math.isfinite(value) else None
+
+
+class _NoAliases(yaml.SafeLoader):
+    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases are not read")
+        return super().compose_node(parent, index)
+
+
+def read_yaml(path: Path) -> Any:
+    """Return the plain values of a YAML file; aliases, by which a short file unfolds to gigabytes, are refused.
+
+    Raises
+    ------
+    OSError, ValueError, RecursionError, yaml.YAMLError
+        If it cannot be read.
+    """
+    return yaml.load(path.read_text(encoding="utf-8"), _NoAliases)

@@ -13,6 +13,7 @@ import pandas as pd
 import yaml
 
 from genoseq.errors import UserError
+from genoseq.files import read_yaml
 from genoseq.overrides import key_of, parse, settings
 
 OBJECTIVE = "val/bits_per_base"
@@ -169,20 +170,10 @@ def _progress(path: Path) -> tuple[float, float]:
     return float(steps[steps < math.inf].max()), float(values[values.abs() < math.inf].tail(1).max())
 
 
-class _Loader(yaml.SafeLoader):
-    """Refuse aliases, by which a short file unfolds to gigabytes."""
-
-    def compose_node(self, parent: yaml.Node | None, index: int) -> yaml.Node | None:
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError("aliases are not read")
-        return super().compose_node(parent, index)
-
-
 def _load(path: Path, kind: type = dict) -> Any:
     """Return the dict or list that a JSON or YAML file holds; an empty one if it cannot be read or holds another."""
     try:
-        text = path.read_text(encoding="utf-8")
-        content = json.loads(text) if path.suffix == ".json" else yaml.load(text, _Loader)
+        content = json.loads(path.read_text(encoding="utf-8")) if path.suffix == ".json" else read_yaml(path)
     except (OSError, ValueError, yaml.YAMLError, RecursionError):
         return kind()
     return content if isinstance(content, kind) else kind()

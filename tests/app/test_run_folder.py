@@ -90,7 +90,7 @@ def test_a_config_edited_since_is_refused(open_folder: Callable[..., RunFolder])
         pass
 
 
-@pytest.mark.parametrize("content", ["a: [", "a: ${nothing:1}", "- 1"])
+@pytest.mark.parametrize("content", ["a: [", "a: ${nothing:1}", "- 1", "a: &x [1]\nb: *x"])
 def test_a_config_that_cannot_be_read_is_refused(open_folder: Callable[..., RunFolder], content: str) -> None:
     with open_folder() as run:
         (run.path / ".hydra" / "config.yaml").write_text(content)
