@@ -127,23 +127,23 @@ def forget_foreign_schemas() -> None:
         schemas.pop(f"{name}.yaml", None)
 
 
+def _refuse_unwritable(folder: str, key: str) -> None:
+    try:
+        check_writable(Path(folder), key)
+    except UserError as error:
+        fail(str(error))  # here, since Hydra would make a warning of an exception in a callback
+
+
 class SweepReport(Callback):
     """Hydra callback: check a sweep's folder before its first job, print the sweep's table after its last."""
 
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Refuse a run's folder that Hydra cannot make."""
-        folder = Path(config.hydra.run.dir)
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            fail(f"the output folder {folder} cannot be made ({error.strerror}); give another hydra.run.dir")
+        _refuse_unwritable(config.hydra.run.dir, "hydra.run.dir")
 
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         """Refuse a folder that cannot be written."""
-        try:
-            check_writable(Path(config.hydra.sweep.dir), "sweep.dir")
-        except UserError as error:
-            fail(str(error))
+        _refuse_unwritable(config.hydra.sweep.dir, "sweep.dir")
 
     def on_multirun_end(self, config: DictConfig, **kwargs: Any) -> None:
         """Print what the sweep found; exit with code 1 if jobs failed."""
