@@ -8,8 +8,14 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from genoseq.baselines.counts import LONGEST
-from genoseq.baselines.markov import InterpolatedMarkov, MarkovModel, fit_all_orders, fit_interpolated, fit_markov
+from genoseq.baselines.markov import (
+    HIGHEST,
+    InterpolatedMarkov,
+    MarkovModel,
+    fit_all_orders,
+    fit_interpolated,
+    fit_markov,
+)
 from genoseq.baselines.scoring import CountModel, Score
 from genoseq.data.coverage import covered, windows_over, with_context
 from genoseq.data.intervals import Intervals
@@ -59,7 +65,7 @@ def _covered(data: GenomeData, stage: str) -> Intervals:
 
 def scored_intervals(data: GenomeData, stage: str) -> Intervals:
     """Return the intervals that count models are scored on; where windows are split, with context before them."""
-    return with_context(data.parts, _covered(data, stage), LONGEST)
+    return with_context(data.parts, _covered(data, stage), HIGHEST)
 
 
 def score_intervals(model: CountModel, data: GenomeData, stage: str) -> list[Score]:

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from genoseq.baselines.counts import LONGEST, Counts, Positions, positions
-from genoseq.baselines.kmers import Codes, spread
+from genoseq.baselines.counts import Chunk, Codes, Counts
 from genoseq.baselines.scoring import CountModel
-from genoseq.data.intervals import Intervals, bases
+from genoseq.data.intervals import Intervals, bases, spread
 from genoseq.errors import UserError
 
+HIGHEST = 16
+"""Highest order, in bases."""
 CHOOSE_ON = 1 << 17
 """Bases of the validation part that settings are chosen on, at most."""
 
@@ -37,9 +38,8 @@ class MarkovModel(CountModel):
     def counts(self) -> Counts:
         return Counts(self.codes, self.train, sorted({0, self.order}), both_strands=False)
 
-    def probabilities(self, counts: Counts, asked: Positions) -> NDArray[np.float32]:
-        shortest, *longer = counts.after(asked.context, asked.depth)
-        number = np.where(asked.depth[:, None] < self.order, shortest, longer[-1]) if longer else shortest
+    def probabilities(self, asked: Chunk) -> NDArray[np.float32]:
+        number = np.where(asked.depth[:, None] < self.order, asked.counts[0], asked.counts[-1])
         smoothed = number + np.float32(self.smoothing)
         probabilities: NDArray[np.float32] = (smoothed / smoothed.sum(axis=1, keepdims=True)).astype(np.float32)
         return probabilities
@@ -60,9 +60,9 @@ class InterpolatedMarkov(CountModel):
     def counts(self) -> Counts:
         return Counts(self.codes, self.train, range(len(self.strengths)), both_strands=True)
 
-    def probabilities(self, counts: Counts, asked: Positions) -> NDArray[np.float32]:
+    def probabilities(self, asked: Chunk) -> NDArray[np.float32]:
         probabilities = np.full((len(asked.digit), 4), 0.25, dtype=np.float32)
-        for strength, number in zip(self.strengths, counts.after(asked.context, asked.depth), strict=True):
+        for strength, number in zip(self.strengths, asked.counts, strict=True):
             total = number.sum(axis=1, dtype=np.float32, keepdims=True)
             probabilities *= strength
             probabilities += number
@@ -78,7 +78,7 @@ def fit_markov(codes: Codes, train: Intervals, val: Intervals) -> MarkovModel:
 
 def fit_all_orders(codes: Codes, train: Intervals, val: Intervals) -> list[MarkovModel]:
     """Return the Markov model of each order from 0 to 16, with its best smoothing."""
-    return [MarkovModel(codes, train, order, a) for _, order, a in _smoothed(codes, train, val, LONGEST)]
+    return [MarkovModel(codes, train, order, a) for _, order, a in _smoothed(codes, train, val, HIGHEST)]
 
 
 def _smoothed(codes: Codes, train: Intervals, val: Intervals, max_order: int) -> list[tuple[float, int, float]]:
@@ -97,7 +97,7 @@ def fit_interpolated(codes: Codes, train: Intervals, val: Intervals) -> Interpol
 
     The strengths of the orders 0 to 16 are searched one order at a time, in three passes.
     """
-    orders = range(LONGEST + 1)
+    orders = range(HIGHEST + 1)
     hit, total, _ = _seen(codes, train, val, orders, both_strands=True)
     strengths = np.full(len(orders), _STRENGTHS[-1], dtype=np.float32)
     for factors in (_STRENGTHS, _STRENGTHS, None):
@@ -136,17 +136,13 @@ def _seen(
     codes: Codes, train: Intervals, val: Intervals, orders: Sequence[int], both_strands: bool
 ) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint8]]:
     """Return, for the bases to choose on, counts of the base that is there and of all four, (orders, n), and depths."""
-    asked = next(positions(codes, spread(val, CHOOSE_ON)[0], CHOOSE_ON, skip_first=True), None)
-    if asked is None or not len(asked.digit) or not bases(train):
+    counts = Counts(codes, train, orders, both_strands)
+    asked = next(counts.along(codes, spread(val, CHOOSE_ON)[0], CHOOSE_ON, skip_first=True), None)
+    if asked is None or not bases(train):
         raise UserError(
             f"the baselines need bases to learn from and to choose on, but the training part has {bases(train)} and "
             f"the validation part {0 if asked is None else len(asked.digit)} that can be predicted; "
             "give a longer genome, a larger share to the smaller part, or baseline=false"
         )
-    hit, total = np.empty((2, len(orders), len(asked.digit)), dtype=np.float32)
-    there = asked.digit[:, None].astype(np.intp)
-    counts = Counts(codes, train, orders, both_strands)
-    for row, number in enumerate(counts.after(asked.context, asked.depth)):
-        hit[row] = np.take_along_axis(number, there, axis=1)[:, 0]
-        number.sum(axis=1, dtype=np.float32, out=total[row])
-    return hit, total, asked.depth
+    hit = np.take_along_axis(asked.counts, asked.digit[None, :, None].astype(np.intp), axis=2)[..., 0]
+    return hit.astype(np.float32), asked.counts.sum(axis=2, dtype=np.float32), asked.depth

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from genoseq.baselines.counts import Counts, Positions, positions
-from genoseq.baselines.kmers import CHUNK, Codes, chunk_size, spread
-from genoseq.data.intervals import Intervals, bases
+from genoseq.baselines.counts import CHUNK, Chunk, Codes, Counts
+from genoseq.data.intervals import Intervals, bases, spread
 
 log = logging.getLogger(__name__)
 
@@ -60,7 +59,7 @@ class CountModel(ABC):
         """Count the training part."""
 
     @abstractmethod
-    def probabilities(self, counts: Counts, asked: Positions) -> NDArray[np.float32]:
+    def probabilities(self, asked: Chunk) -> NDArray[np.float32]:
         """Return the probabilities of the letters A, C, T, G at each base, (n, 4)."""
 
     def score_each(self, codes: Codes, intervals: Intervals, weight: Weight | None = None) -> list[Score]:
@@ -79,14 +78,13 @@ class CountModel(ABC):
         if bases(pieces) < bases(intervals):
             log.warning("The count models are scored on %d evenly spread bases of %d.", bases(pieces), bases(intervals))
         weights = None if weight is None else _weights(codes, pieces, weight)
-        counts = self.counts()
         sums = np.zeros((3, len(intervals)))
         done = 0
-        for asked in positions(codes, pieces, chunk_size(pieces), skip_first=True):
+        for asked in self.counts().along(codes, pieces, CHUNK, skip_first=True):
             n = len(asked.digit)
             times = np.ones(n) if weights is None else weights[done : done + n]
             done += n
-            probabilities = self.probabilities(counts, asked)
+            probabilities = self.probabilities(asked)
             chosen = np.take_along_axis(probabilities, asked.digit[:, None].astype(np.intp), axis=1)[:, 0]
             correct = probabilities.argmax(axis=1) == asked.digit
             for i, value in enumerate((times, times * correct, times * -np.log2(chosen, dtype=np.float64))):

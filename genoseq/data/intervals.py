@@ -36,6 +36,34 @@ def intersect(a: Intervals, b: Intervals) -> Intervals:
     return as_intervals(out)
 
 
+def spread(intervals: Intervals, most: int, piece: int = 4096) -> tuple[Intervals, NDArray[np.int64]]:
+    """Return evenly spread pieces of intervals, `most` bases in all; the intervals themselves if they hold no more.
+
+    Parameters
+    ----------
+    piece : int
+        Length of a piece in bases, before it is cut at an interval's edge.
+
+    Returns
+    -------
+    pieces : ndarray of int64, shape (m, 2)
+    row : ndarray of int64, shape (m,)
+        Row of `intervals` that each piece lies in.
+    """
+    total = bases(intervals)
+    if total <= most:
+        return intervals, np.arange(len(intervals))
+    # lay the intervals end to end, cut pieces out of that line, and cut those again where two intervals meet
+    ends = np.cumsum(np.diff(intervals))
+    begins = ends - np.diff(intervals)[:, 0]
+    piece = max(1, min(piece, most))
+    number = most // piece
+    starts = np.arange(number) * total // number
+    pieces = intersect(np.stack([starts, starts + piece], axis=1), np.stack([begins, ends], axis=1))
+    row = np.searchsorted(ends, pieces[:, 0], side="right")
+    return pieces + (intervals[row, :1] - begins[row, None]), row
+
+
 def usable(genome: Genome, unknown_run: int) -> Intervals:
     """Return the genome's records without their runs of at least `unknown_run` unknown letters."""
     # the first of the run apart: the search is for a fixed byte then, and thirty times as fast

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numpy.typing import NDArray
 
-from genoseq.baselines import kmers
-from genoseq.baselines.kmers import Codes, blocks, chunk_size, known_runs, rolling_canonical
+from genoseq.baselines.counts import Codes, Counts
 from genoseq.data.coverage import covered, windows_over
 from genoseq.data.intervals import Intervals, bases, intersect
 from genoseq.data.split import Parts
 
 if TYPE_CHECKING:
     from genoseq.data.datamodule import GenomeData
+
+BLOCK = 1 << 18
+"""Positions whose windows are counted at a time."""
 
 
 def leakage(data: GenomeData) -> dict[str, float]:
@@ -55,8 +55,8 @@ def covered_positions(parts: Parts, span: int) -> float:
         return bases(intersect(parts.test, parts.train)) / max(1, bases(parts.test))
     inside = total = 0
     for first, last in parts.test.tolist():
-        for lo in range(first, last, kmers.BLOCK):
-            hi = min(lo + kmers.BLOCK, last)
+        for lo in range(first, last, BLOCK):
+            hi = min(lo + BLOCK, last)
             train, test = (windows_over(parts, stage, span, lo, hi) for stage in ("train", "test"))
             inside += int(test[train > 0].sum())
             total += int(test.sum())
@@ -66,7 +66,7 @@ def covered_positions(parts: Parts, span: int) -> float:
 def shared_kmers(codes: Codes, train: Intervals, test: Intervals, k: int = 24) -> float:
     """Return the share of test positions whose k-mer occurs in the train part on either strand; exact.
 
-    A position counts where k known letters in a row start inside their test interval; nan where none does. Repeats and
+    A position counts where k known letters in a row end inside their test interval; nan where none does. Repeats and
     copied genes make this share positive on an honest split; random windows drive it towards 1.
 
     Parameters
@@ -74,34 +74,12 @@ def shared_kmers(codes: Codes, train: Intervals, test: Intervals, k: int = 24) -
     codes : ndarray of uint8, shape (n_bases,)
         Letter ids of the genome, A=1 C=2 T=3 G=4, 0 = unknown.
     k : int
-        Length of a k-mer in bases, at most 32.
+        Length of a k-mer in bases, at most 25.
     """
     shared = total = 0
-    for asked in _kmers(codes, test, k, max(kmers.BLOCK, chunk_size(test))):
-        known, copies = np.unique(asked, return_counts=True)
-        found = np.zeros(len(known), dtype=np.bool_)
-        sieve = np.zeros(1 << 24, dtype=np.bool_)
-        sieve[_slot(known)] = True
-        for seen in _kmers(codes, train, k, kmers.BLOCK):
-            # most training k-mers are absent from the test part: the flags tell so faster than a search
-            seen = np.sort(seen[sieve[_slot(seen)]])
-            at = np.searchsorted(known, seen)
-            at[at == len(known)] = 0
-            found[at[known[at] == seen]] = True
-        shared += int(copies[found].sum())
-        total += len(asked)
+    for asked in Counts(codes, train, [k - 1], both_strands=True).along(codes, test):
+        # as often as the last letter follows the k - 1 before it
+        times = np.take_along_axis(asked.counts[0], asked.digit[:, None].astype(np.intp), axis=1)
+        shared += int(np.count_nonzero(times))
+        total += int(np.count_nonzero(asked.depth == k - 1))
     return shared / total if total else float("nan")
-
-
-def _kmers(codes: Codes, intervals: Intervals, k: int, size: int) -> Iterator[NDArray[np.uint64]]:
-    """Yield the canonical numbers of the whole k-mers of intervals, those that end at up to `size` bases at a time."""
-    for letters, owner in blocks(codes, intervals, size, overlap=max(1, k - 1)):
-        whole = (owner >= 0) & (known_runs(letters) >= k)
-        numbers = rolling_canonical(letters, k)[whole[k - 1 :]]
-        if len(numbers):
-            yield numbers
-
-
-def _slot(numbers: NDArray[np.uint64]) -> NDArray[np.uint64]:
-    """Return 24 well-mixed bits: the top ones of a product with 2^64 / golden ratio."""
-    return (numbers * np.uint64(0x9E3779B97F4A7C15)) >> np.uint64(64 - 24)

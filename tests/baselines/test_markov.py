@@ -2,7 +2,6 @@
 
 import math
 from collections import Counter
-from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
 
@@ -12,24 +11,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import genoseq
-from genoseq.baselines import kmers, scoring
-from genoseq.baselines.counts import DIRECT, LONGEST, Counts, positions
-from genoseq.baselines.markov import InterpolatedMarkov, MarkovModel, fit_all_orders, fit_interpolated, fit_markov
+from genoseq.baselines import scoring
+from genoseq.baselines.counts import DIRECT
+from genoseq.baselines.markov import (
+    HIGHEST,
+    InterpolatedMarkov,
+    MarkovModel,
+    fit_all_orders,
+    fit_interpolated,
+    fit_markov,
+)
 from genoseq.baselines.scoring import Score
 from genoseq.data.genome import read_genome
 from genoseq.errors import UserError
 
 COMPLEMENT = np.array([0, 3, 4, 1, 2], dtype=np.uint8)
 BUNDLED = Path(genoseq.__file__).parent / "data" / "bundled" / "hpylori_G27.fa.gz"
-
-blocks, chunks = st.integers(1, 200), st.integers(10, 200)
-
-
-@contextmanager
-def memory(block, chunk):
-    """Count and predict so many bases at a time."""
-    with mock.patch.multiple(kmers, BLOCK=block, CHUNK=chunk), mock.patch.object(scoring, "CHUNK", chunk):
-        yield
 
 
 @st.composite
@@ -50,7 +47,7 @@ def walk(codes, both=False):
     for letters in [codes.tolist(), COMPLEMENT[codes[::-1]].tolist()][: 1 + both]:
         for place, letter in enumerate(letters):
             back = place
-            while back > max(0, place - LONGEST) and letters[back - 1]:
+            while back > max(0, place - HIGHEST) and letters[back - 1]:
                 back -= 1
             if letter:
                 yield tuple(letters[back:place]), letter, place
@@ -96,28 +93,10 @@ def total(model, codes, intervals):
     return sum(model.score_each(codes, intervals), Score())
 
 
-@settings(max_examples=60)
-@given(genomes(), st.booleans(), blocks, chunks)
-def test_counts_are_those_of_a_dictionary(genome, both, block, chunk):
-    codes, train, query = genome
-    found = counted(codes, train, both)
-    cases = [case for interval in asked(codes, query) for case in interval]
-    with memory(block, chunk):
-        counts = Counts(codes, train, range(LONGEST + 1), both)
-        got = [
-            (digit + 1, number)
-            for position in positions(codes, query, chunk, skip_first=True)
-            for digit, *number in zip(position.digit, *counts.after(position.context, position.depth), strict=True)
-        ]
-    for (context, letter, _), (digit, number) in zip(cases, got, strict=True):
-        assert digit == letter
-        assert np.array(number).tolist() == [row(found, context, order) for order in range(LONGEST + 1)]
-
-
 @pytest.mark.parametrize("order", [0, 3, DIRECT, DIRECT + 2])
 @settings(max_examples=25)
-@given(genome=genomes(), block=blocks, chunk=chunks, seed=st.integers(0, 9))
-def test_markov_model_is_the_smoothed_counts_of_the_given_strand(order, genome, block, chunk, seed):
+@given(genome=genomes(), chunk=st.integers(1, 200), seed=st.integers(0, 9))
+def test_markov_model_is_the_smoothed_counts_of_the_given_strand(order, genome, chunk, seed):
     codes, train, query = genome
     found = counted(codes, train, both=False)
     times = np.random.default_rng(seed).integers(0, 4, len(codes))
@@ -126,18 +105,18 @@ def test_markov_model_is_the_smoothed_counts_of_the_given_strand(order, genome, 
         number = row(found, context, order if len(context) >= order else 0)
         return [(n + 0.25) / (sum(number) + 1.0) for n in number]
 
-    with memory(block, chunk):
+    with mock.patch.object(scoring, "CHUNK", chunk):
         markov = MarkovModel(codes, train, order, 0.25)
         check_scores(markov, codes, query, probability)
         check_scores(markov, codes, query, probability, times)
 
 
 @settings(max_examples=40)
-@given(genomes(), blocks, chunks)
-def test_imm_is_the_recursion_over_both_strands(genome, block, chunk):
+@given(genomes(), st.integers(1, 200))
+def test_imm_is_the_recursion_over_both_strands(genome, chunk):
     codes, train, query = genome
     found = counted(codes, train, both=True)
-    strengths = np.linspace(0.53, 9.17, LONGEST + 1, dtype=np.float32)
+    strengths = np.linspace(0.53, 9.17, HIGHEST + 1, dtype=np.float32)
 
     def probability(context):
         p = [0.25] * 4
@@ -147,12 +126,11 @@ def test_imm_is_the_recursion_over_both_strands(genome, block, chunk):
             p = [(n + s * q) / (sum(number) + s) for n, q in zip(number, p, strict=True)]
         return p
 
-    with memory(block, chunk):
+    with mock.patch.object(scoring, "CHUNK", chunk):
         imm = InterpolatedMarkov(codes, train, strengths)
         check_scores(imm, codes, query, probability)
-        counts = imm.counts()
-        for position in positions(codes, query, chunk, skip_first=True):
-            sums = imm.probabilities(counts, position).sum(axis=1)
+        for some in imm.counts().along(codes, query, chunk, skip_first=True):
+            sums = imm.probabilities(some).sum(axis=1)
             assert sums == pytest.approx(np.ones(len(sums)), abs=1e-5)
 
 
@@ -196,13 +174,6 @@ def test_fitting_finds_the_order_and_comes_near_to_the_true_entropy(chain, fitte
     assert models[2].smoothing == markov.smoothing
     assert min(models, key=lambda model: total(model, chain, PARTS[1]).bits).order == 2
     assert total(models[1], chain, PARTS[2]).accuracy < 0.5
-
-
-def test_fits_are_the_same_whatever_the_block(chain, fitted):
-    with memory(777, 1000):
-        markov, imm = (fit(chain, *PARTS[:2]) for fit in (fit_markov, fit_interpolated))
-    assert (markov.order, markov.smoothing) == (fitted[0].order, fitted[0].smoothing)
-    assert imm.strengths.tolist() == fitted[1].strengths.tolist()
 
 
 def test_nothing_is_found_in_random_letters_but_a_reverse_complement_by_the_interpolated_model():

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genoseq.data.intervals import as_intervals, bases, cut_tail, intersect, usable
+from genoseq.data.intervals import as_intervals, bases, cut_tail, intersect, spread, usable
 
 
 @st.composite
@@ -33,6 +33,22 @@ def test_as_intervals_sorts_and_drops_the_empty():
 def test_intersect_is_the_set_intersection(a, b):
     assert positions(intersect(a, b)) == sorted(set(positions(a)) & set(positions(b)))
     assert intersect(a, b).tolist() == intersect(b, a).tolist()
+
+
+@given(interval_lists(), st.integers(1, 60), st.integers(1, 20))
+def test_spread_takes_as_many_bases_as_asked_without_leaving_an_interval(intervals, most, piece):
+    total = bases(intervals)
+    pieces, row = spread(intervals, most, piece)
+    taken = positions(pieces)
+    assert len(set(taken)) == len(taken)
+    assert len(taken) == (total if total <= most else most // min(piece, most) * min(piece, most))
+    for (start, end), owner in zip(pieces.tolist(), row.tolist(), strict=True):
+        assert intervals[owner, 0] <= start <= end <= intervals[owner, 1]
+
+
+def test_spread_reaches_from_one_end_to_the_other():
+    pieces, row = spread(np.array([[0, 1000], [5000, 6000]]), 400, piece=100)
+    assert pieces.tolist() == [[0, 100], [500, 600], [5000, 5100], [5500, 5600]] and row.tolist() == [0, 0, 1, 1]
 
 
 @given(text=st.text(alphabet="ANN", min_size=1, max_size=60), run=st.integers(1, 8), cut=st.integers(0, 59))
