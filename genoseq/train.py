@@ -73,7 +73,7 @@ def _train(cfg: DictConfig, run: RunFolder) -> float | None:
     if trainer.is_global_zero:
         config = build.plain(cfg)
         log_config(trainer, config, OmegaConf.to_yaml(cfg, resolve=True), run.sweep_settings)
-        log_baselines(trainer, baseline_lines(data, baselines, "val"), step or 0, trainer.max_steps, run.sweep)
+        log_baselines(trainer, baseline_lines(baselines, "val"), step or 0, trainer.max_steps, run.sweep)
     trim_heap()  # of the count models' scratch memory
     trainer.fit(module, datamodule=data, ckpt_path=cfg.ckpt, weights_only=True)
     return _finish(cfg, trainer, module, data, baselines, run, begin)
@@ -117,12 +117,12 @@ def _finish(
     }
     result = run_result(cfg, data, baselines, measured, ran, trainer.strategy.root_device.type)
     if stopped is None:
-        log_baselines(trainer, baseline_lines(data, baselines, "test"), 0, trainer.global_step, run.sweep)
+        log_baselines(trainer, baseline_lines(baselines, "test"), 0, trainer.global_step, run.sweep)
         accuracy = baselines.score("val")["baseline"].accuracy if baselines else None
         log_result(trainer, module, data, result, accuracy)
     for logger in trainer.loggers:
         logger.finalize("success")
-    draw_curves(run.path / "metrics.csv", run.path / "curves.png", **curve_lines(result, data, baselines))
+    draw_curves(run.path / "metrics.csv", run.path / "curves.png", **curve_lines(result, baselines))
     if stopped is None:
         write_json(run.path / "result.json", result)  # last: it says that the run is done
     print_summary(result, run.path)

@@ -165,7 +165,7 @@ def test_context_weighs_positions_and_averages_seeds(tmp_path: Path) -> None:
 
 def test_tokens_counts_new_bases(tmp_path: Path) -> None:
     for k, stride in ((4, 4), (3, 1), (1, 1)):
-        told = {"tokens/k": k, "tokens/stride": stride, "tokens/new_bases": stride, "seed": 0}
+        told = {"tokens/k": k, "tokens/stride": stride, "seed": 0}
         write_run(tmp_path / f"{k}", told)
     results = module("tokens").record(tmp_path)["results.csv"]
     assert results["tokens"].tolist() == ["characters", "overlapping", "disjoint"]

@@ -106,7 +106,7 @@ def test_result_json_has_every_key_and_only_finite_numbers(ran):
     nullable = {key for key in result if key.startswith("git/")}
     assert {key for key, value in result.items() if value is None} <= nullable
     assert result["test/bits_per_base"] == pytest.approx(result["test/loss"] / math.log(2))
-    assert result["test/perplexity"] == pytest.approx(math.exp(result["test/loss"]))
+    assert result["test/perplexity"] == pytest.approx(2 ** result["test/bits_per_base"])
     assert (result["train/steps"], result["genome/bases"], result["test/mode"]) == (STEPS, 6000, "frozen")
     assert result["train/tokens_per_second"] > 0 < result["seconds"]
 
@@ -277,10 +277,9 @@ def test_precision_auto_is_what_the_hardware_has(accelerator, bf16, want, monkey
 KINDS: dict[str, tuple[str, dict[str, object]]] = {
     "two genomes": (f"data.genome=[{GENOME},{PLASMIDS}]", {"genome/bases": 6000 + 8412}),
     "a record held out": (f"data.genome={PLASMIDS} data/split=records data.split.test=[CP003227.1]", {}),
-    "side by side": ("data=kmer data.k=4 data.stride=4", {"tokens/new_bases": 4}),
-    "overlapping": ("data=kmer data.k=6", {"tokens/new_bases": 1}),
-    "half overlapping": ("data=kmer data.k=3 data.stride=2", {"tokens/new_bases": 2}),
-    "with gaps": ("data=kmer data.k=2 data.stride=5", {"tokens/new_bases": 2}),
+    "side by side": ("data=kmer data.k=4 data.stride=4", {"tokens/stride": 4}),
+    "overlapping": ("data=kmer data.k=6", {"tokens/stride": 1}),
+    "half overlapping": ("data=kmer data.k=3 data.stride=2", {"tokens/stride": 2}),
     "random windows": ("data/split=random_windows", {"split/leaks": True}),
 }
 
@@ -292,10 +291,12 @@ def test_input_of_every_kind(kind, run_verb, tiny, tmp_path):
     assert ran.code == 0, ran.err
     result = ran.json()
     assert {key: result[key] for key in expected} == expected
-    new_bases = result["tokens/new_bases"]
-    assert result["test/bits_per_base"] == pytest.approx(result["test/loss"] / math.log(2) / new_bases, rel=1e-6)
-    # hardly trained: about 2 bits for each base that a token covers
-    assert 1.5 < result["test/bits_per_base"] * new_bases / result["tokens/k"] < 2.6
+    k, stride = result["tokens/k"], result["tokens/stride"]
+    # hardly trained: about 2 bits a base, for each that a token covers and for each that it adds
+    bits, ratio = result["test/loss"] / math.log(2) / k, k / stride
+    assert 1.5 < bits < 2.6 and 1.5 < result["test/bits_per_base"] < 2.6 and result["chance/accuracy"] == 0.25
+    assert result["test/bits_per_base"] == pytest.approx(bits * ratio, rel=1e-6 if ratio == 1 else 1)
+    assert result["test/bits_per_base"] <= bits * ratio * (1 + 1e-6)
     leaks = kind == "random windows"
     assert (result["leakage/positions"] > 0.99) == leaks == ("measures memory" in " ".join(ran.out.split()))
     held = {

@@ -21,7 +21,7 @@ COLUMNS = [
     *("scale", "genome/name", "genome/bases", "model/parameters", "train/steps", "test/accuracy"),
     *("test/bits_per_base", "test/loss", "val/bits_per_base", "baseline/order", "baseline/accuracy"),
     *("baseline/bits_per_base", "imm/accuracy", "imm/bits_per_base", "chance/accuracy", "chance/bits_per_base"),
-    *("leakage/positions", "leakage/shared_kmers", "tokens/new_bases", "split/leaks", "train/tokens_per_second"),
+    *("leakage/positions", "leakage/shared_kmers", "tokens/stride", "split/leaks", "train/tokens_per_second"),
     *("seconds", "seed", "precision", "host/device", "version/genoseq", "version/torch"),
 ]
 NOTES = """
@@ -132,7 +132,7 @@ def draw_losses(model: int, runs: pd.DataFrame, losses: pd.DataFrame, path: Path
     ours, stated = runs["train/steps"].max(), STATED["steps"][model]
     losses = losses[losses["model"] == model].assign(percent=100 * losses["step"] / ours)
     curve = pd.read_csv(HERE / "curves" / f"model{model}.csv")
-    nats = math.log(2) * runs["tokens/new_bases"].iloc[0]
+    nats = math.log(2) * runs["tokens/stride"].iloc[0]
     chance = nats * runs["chance/bits_per_base"].iloc[0]
     figure, axes = common.new_figure()
     colours = dict(zip(runs["split"], sns.color_palette("colorblind"), strict=False))

@@ -24,7 +24,7 @@ def record(sweep: Path) -> common.Tables:
     kinds = np.select([runs["k"] == 1, runs["stride"] == 1], KINDS[:2], KINDS[2])
     runs["tokens"] = pd.Categorical(kinds, KINDS)
     runs["train/tokens"] = common.training_tokens(runs)
-    runs["train/bases"] = runs["train/tokens"] * runs["tokens/new_bases"]  # each as often as it was read
+    runs["train/bases"] = runs["train/tokens"] * runs["tokens/stride"]  # each as often as it was read
     return {"results.csv": runs.sort_values(["tokens", "k", "seed"]).reindex(columns=COLUMNS)}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -24,7 +23,7 @@ from genoseq.files import write_csv
 if TYPE_CHECKING:
     from genoseq.data.datamodule import GenomeData
 
-METRICS = ("accuracy", "bits_per_base")
+CHANCE = {"chance/accuracy": 1 / 4, "chance/bits_per_base": 2.0}  # four equally likely bases
 
 
 @dataclass(frozen=True)
@@ -87,18 +86,12 @@ def write_orders(data: GenomeData, path: Path) -> None:
     write_csv(path, [{"order": model.order} | _score(model, data, "test").metrics for model in models])
 
 
-def chance(data: GenomeData) -> dict[str, float]:
-    """Return the metrics of guessing: accuracy (share of tokens) and bits per base of equally likely tokens."""
-    # the bases that a token shares with the one before are known
-    return {"chance/accuracy": 1 / 4**data.vocabulary.new_bases, "chance/bits_per_base": math.log2(4)}
-
-
-def baseline_lines(data: GenomeData, baselines: Baselines | None, stage: str) -> dict[str, dict[str, float]]:
+def baseline_lines(baselines: Baselines | None, stage: str) -> dict[str, dict[str, float]]:
     """Return chance and the count models on a part, by name and by the tag of the curve that they belong to.
 
     Training curves get the validation part's lines: scores on the training part would be those of memory.
     """
-    scores = {"chance": {metric: chance(data)[f"chance/{metric}"] for metric in METRICS}}
+    scores = {"chance": {key.removeprefix("chance/"): value for key, value in CHANCE.items()}}
     if baselines:
         scores |= {name: score.metrics for name, score in baselines.score(stage).items()}
     tags = ("train", "val") if stage == "val" else (stage,)

@@ -22,19 +22,26 @@ _BLOCK = 1 << 20  # positions encoded at a time, which bounds the scratch memory
 
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
-    """What a network and a loss need to know of a tokenizer."""
+    """What a network and a loss need to know of a tokenizer.
+
+    Class i, of id ``first + i``, spells the digits of i in base 4: k bases, the first the most significant, A=0 C=1 T=2
+    G=3. So the tokens that begin with given bases are a contiguous block.
+    """
 
     size: int  # token ids, the unknown token included
     first: int  # ids first ... first + num_classes - 1 are the classes a model predicts
-    num_classes: int
+    num_classes: int  # 4^k
     unknown: int  # the one other id: a token with a letter other than A, C, G, T, read but never predicted
     k: int  # bases a token covers
-    stride: int  # bases from one token to the next
+    stride: int  # bases from one token to the next, so those that a token adds to the ones before it; at most k
 
-    @property
-    def new_bases(self) -> int:
-        """Bases that a token adds to those before it: what its code length is divided by."""
-        return min(self.k, self.stride)
+    def __post_init__(self) -> None:
+        if self.num_classes != 4**self.k:
+            raise UserError(f"a tokenizer of {self.k} bases a token must have 4^k classes, not {self.num_classes}")
+        if not 1 <= self.stride <= self.k:
+            raise UserError(
+                f"data.stride must be from 1 to data.k={self.k}: tokens further apart skip bases, got {self.stride}"
+            )
 
     def span(self, seq_len: int) -> int:
         """Bases under a window of ``seq_len`` inputs and the target after the last of them."""
@@ -44,7 +51,8 @@ class Vocabulary:
 class Tokenizer(ABC):
     """Turns base codes into token ids at every position.
 
-    A subclass takes ``k`` and ``stride`` (bases) as arguments, to be named in a config's ``data.tokenizer``.
+    A subclass takes ``k`` and ``stride`` (bases) as arguments, to be named in a config's ``data.tokenizer``. Its
+    classes are the k-mers in the order that `Vocabulary` says.
     """
 
     vocabulary: Vocabulary
@@ -91,8 +99,8 @@ class KmerTokenizer(Tokenizer):
     def __init__(self, k: int = 4, stride: int = 1) -> None:
         if not isinstance(k, int) or not 1 <= k <= MAX_K:
             raise UserError(f"data.k must be a whole number from 1 to {MAX_K} (the vocabulary has 4^k tokens), got {k}")
-        if not isinstance(stride, int) or stride < 1:
-            raise UserError(f"data.stride must be a whole number of bases, at least 1, got {stride}")
+        if not isinstance(stride, int):
+            raise UserError(f"data.stride must be a whole number of bases, got {stride}")
         n = 4**k
         self.vocabulary = Vocabulary(size=n + 1, first=0, num_classes=n, unknown=n, k=k, stride=stride)
 

@@ -23,9 +23,11 @@ class WindowMetrics:
     """Metrics over separate windows, each read from the zero state; arrays by position in the window, (length,)."""
 
     scored: NDArray[np.float64]  # tokens
-    accuracy: NDArray[np.float64]  # fraction, nan where nothing was scored
+    accuracy: NDArray[np.float64]  # of the bases that they add, fraction, nan where nothing was scored
     bits_per_base: NDArray[np.float64]  # nan where nothing was scored
-    confusion: MulticlassConfusionMatrix  # of the tokens' last bases, in the order A, C, T, G; each row sums to 1
+    confusion: (
+        MulticlassConfusionMatrix  # of the bases that the tokens add, in the order A, C, T, G; each row sums to 1
+    )
 
 
 def window_metrics(module: NextToken, data: GenomeData, stage: str = "val", limit: int = 256) -> WindowMetrics:
@@ -50,7 +52,7 @@ def position_rows(module: NextToken, data: GenomeData, stage: str, cover: int) -
 
     `cover` windows predict each base: 1 tiles the part; with 10, the last tenth of the windows predicts every base once
     (but for the edges of the part). At most ``seq_len`` have an effect. A row holds ``position`` (tokens read, from 1),
-    ``n`` (scored tokens), ``accuracy`` (fraction) and ``bits_per_base``.
+    ``n`` (scored tokens), and of the bases that these add ``accuracy`` (fraction) and ``bits_per_base``.
     """
     metrics = _by_position(module, data, covering_starts(data, stage, cover), data.seq_len)
     columns = zip(metrics.scored.tolist(), metrics.accuracy.tolist(), metrics.bits_per_base.tolist(), strict=True)
@@ -79,7 +81,7 @@ def _by_position(module: NextToken, data: GenomeData, starts: Starts, length: in
     v, device = data.vocabulary, module.device
     zero = np.zeros(len(starts), np.int64)
     windows = Streams(starts, warmup=zero, scored=zero + length)
-    # sums of scored tokens, correct predictions and nats
+    # sums of scored tokens, correct bases and the bases' nats
     sums = torch.zeros(3, length, dtype=torch.float64)  # on the CPU: not every accelerator has 64-bit floats
     confusion = MulticlassConfusionMatrix(4, normalize="true", sync_on_compute=False).to(device)
     training = module.training
@@ -89,15 +91,14 @@ def _by_position(module: NextToken, data: GenomeData, starts: Starts, length: in
     chunks = StreamChunks(windows, zero, data.eval_rows, data.eval_chunk, v.stride)
     for index in range(len(chunks)):
         batch = data.on_after_batch_transfer(chunks[index].to(device))
-        nats, predicted, scored, state = module.score(batch, state if batch.continues else None)
-        assert batch.tokens is not None
-        target = batch.tokens[:, 1:]
+        scores = module.score(batch, state if batch.continues else None)
+        state, scored = scores.state, scores.scored
         at = end if batch.continues else 0
         end = at + batch.length
-        values = torch.stack([scored, (predicted == target) & scored, nats])
+        values = torch.stack([scored, scores.correct.sum(-1), scores.base_nats.sum(-1)])
         sums[:, at:end] += values.cpu().sum(1, dtype=torch.float64)
-        confusion.update((predicted - v.first)[scored] % 4, (target - v.first)[scored] % 4)
+        confusion.update(scores.log_probs.argmax(-1)[scored].flatten(), scores.digits[scored].flatten())
     module.train(training)
     n, correct, cost = sums.numpy()
     with np.errstate(invalid="ignore"):
-        return WindowMetrics(n, correct / n, cost / n / math.log(2) / v.new_bases, confusion)
+        return WindowMetrics(n, correct / n / v.stride, cost / n / v.stride / math.log(2), confusion)

@@ -12,7 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from genoseq.baselines.fit import Baselines, chance, score_intervals, scored_intervals
+from genoseq.baselines.fit import CHANCE, Baselines, score_intervals, scored_intervals
 from genoseq.baselines.scoring import Score
 from genoseq.evaluation.leakage import leakage, leakage_on_other_genome
 from genoseq.report.result import baselines_result, data_result, provenance
@@ -71,7 +71,7 @@ def evaluation_result(
     if baselines:
         sums = {name: sum((score[name] for score in scores), Score()) for name in baselines.models}
         result |= baselines_result(baselines, sums)
-    result |= chance(data)
+    result |= CHANCE
     if training_data is not None:
         result |= leakage(data) if training_data is data else leakage_on_other_genome(training_data, data)
     result |= {

@@ -14,7 +14,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 import genoseq
-from genoseq.baselines.fit import Baselines, baseline_lines, chance
+from genoseq.baselines.fit import CHANCE, Baselines, baseline_lines
 from genoseq.baselines.scoring import Score
 from genoseq.evaluation.leakage import leakage
 
@@ -39,14 +39,13 @@ def data_result(data: GenomeData) -> dict[str, Any]:
         "genome/unknown": sum(g.unknown.values()),
         "tokens/k": v.k,
         "tokens/stride": v.stride,
-        "tokens/new_bases": v.new_bases,
         "split/leaks": data.parts.overlap(data.span),
         **({"split/window_stride": data.parts.window_stride} if data.parts.splits_windows else {}),
     }
 
 
 def baselines_result(baselines: Baselines, scores: dict[str, Score]) -> dict[str, Any]:
-    """Return a result's entries on the count models: settings, accuracy (a base) and bits per base."""
+    """Return a result's entries on the count models: settings, accuracy and bits per base."""
     out: dict[str, Any] = {"baseline/order": baselines.markov.order, "baseline/smoothing": baselines.markov.smoothing}
     for name, score in scores.items():
         out |= {f"{name}/{metric}": value for metric, value in score.metrics.items()}
@@ -74,7 +73,7 @@ def run_result(
     return {
         **measured,
         **(baselines_result(baselines, baselines.score("test")) if baselines and measured else {}),
-        **chance(data),
+        **CHANCE,
         **(leakage(data) if measured else {}),
         "test/mode": "frozen",
         **ran,
@@ -88,12 +87,12 @@ def run_result(
     }
 
 
-def curve_lines(result: dict[str, Any], data: GenomeData, baselines: Baselines | None) -> dict[str, Any]:
+def curve_lines(result: dict[str, Any], baselines: Baselines | None) -> dict[str, Any]:
     """Return the title and the baselines of a run's curves.png, as `draw_curves` takes them."""
     labels = {"chance": "chance"} | (baselines.labels if baselines else {})
     lines: dict[str, dict[str, float]] = {label: {} for label in labels.values()}
     for stage in ("val", "test") if "test/bits_per_base" in result else ("val",):
-        for name, metrics in baseline_lines(data, baselines, stage).items():
+        for name, metrics in baseline_lines(baselines, stage).items():
             lines[labels[name]] |= metrics
     title = f"{result['genome/name']}, {result['model/name']}, {result['split/name']} split"
     if "test/bits_per_base" in result:

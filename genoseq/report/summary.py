@@ -47,13 +47,11 @@ def print_summary(result: Mapping[str, Any], folder: Path, console: Console | No
     `result` is the content of ``result.json``; what a stopped run has not measured shows as a dash.
     """
     console = console or Console()
-    # a token of several new bases is right only if all are; the count models predict base by base
-    token, base = (", per token", ", per base") if result["tokens/new_bases"] > 1 else ("", "")
-    rows = [(f"model, {result['test/mode']} test{token}", "test", "bold")]
+    rows = [(f"model, {result['test/mode']} test", "test", "bold")]
     if "baseline/order" in result:
-        rows.append((f"baseline, order-{result['baseline/order']} Markov model{base}", "baseline", ""))
-        rows.append((f"interpolated Markov model{base}", "imm", ""))
-    rows.append((f"chance{token}", "chance", ""))
+        rows.append((f"baseline, order-{result['baseline/order']} Markov model", "baseline", ""))
+        rows.append(("interpolated Markov model", "imm", ""))
+    rows.append(("chance", "chance", ""))
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column("")
     table.add_column("accuracy (%)", justify="right")

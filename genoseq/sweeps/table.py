@@ -224,8 +224,6 @@ def _cautions(runs: pd.DataFrame) -> list[str]:
         out.append("The split leaks: these metrics measure memory, not what the models have learnt about DNA.")
     if differ("genome/sha256", "genome/name", "split/name"):
         out.append("Not all runs were validated on the same bases: their metrics differ by the data as well.")
-    if differ("tokens/k", "tokens/stride", "tokens/new_bases"):
-        out.append("The runs' tokens differ: compare their bits per base, not their accuracies, which are per token.")
     if blank := int(done[OBJECTIVE].isna().sum()):
         out.append(f"{blank} finished run{'s' * (blank > 1)} without a finite validation metric: ranked last.")
     return out

@@ -1,4 +1,4 @@
-"""Loss, accuracy, bits per base and perplexity, from three sums over tokens."""
+"""Loss a token; accuracy, bits and perplexity a base; from sums over tokens."""
 
 from __future__ import annotations
 
@@ -15,47 +15,55 @@ class TokenMetrics(Metric):
 
     Parameters
     ----------
-    new_bases : int
+    stride : int
         Bases a token adds to those before it.
     groups : int
         Number of groups.
     """
 
     full_state_update = False
-    nats: Tensor
-    correct: Tensor
-    count: Tensor
+    nats: Tensor  # of tokens
+    base_nats: Tensor  # of the bases that they add
+    correct: Tensor  # bases
+    count: Tensor  # tokens
 
-    def __init__(self, new_bases: int, groups: int = 1, **kwargs: Any) -> None:
+    def __init__(self, stride: int, groups: int = 1, **kwargs: Any) -> None:
         super().__init__(**kwargs)
-        self.new_bases, self.groups = new_bases, groups
+        self.stride, self.groups = stride, groups
         # Apple's GPUs have no float64
         wide = torch.float32 if torch.backends.mps.is_available() else torch.float64
-        for name, dtype in {"nats": wide, "correct": torch.int64, "count": torch.int64}.items():
+        states = dict.fromkeys(("nats", "base_nats"), wide) | dict.fromkeys(("correct", "count"), torch.int64)
+        for name, dtype in states.items():
             self.add_state(name, torch.zeros(groups, dtype=dtype), dist_reduce_fx="sum")
 
-    def update(self, nats: Tensor, correct: Tensor, scored: Tensor, group: Tensor | None = None) -> None:
+    def update(
+        self, nats: Tensor, base_nats: Tensor, correct: Tensor, scored: Tensor, group: Tensor | None = None
+    ) -> None:
         """Add one batch.
 
         Parameters
         ----------
         nats : Tensor
             Code length of each token, 0 where not scored, (B, L).
-        correct, scored : Tensor
-            Correct predictions among the scored tokens, and the scored tokens, bool (B, L).
+        base_nats : Tensor
+            Code length of each base that it adds, 0 where not scored, (B, L, stride).
+        correct : Tensor
+            Correct predictions among the scored bases, bool (B, L, stride).
+        scored : Tensor
+            The scored tokens, bool (B, L).
         group : Tensor, optional
             Group of each row, int64 (B,).
         """
-        rows = nats.sum(1, dtype=self.nats.dtype), correct.sum(1), scored.sum(1)
-        for total, row in zip((self.nats, self.correct, self.count), rows, strict=True):
+        sums = self.nats, self.base_nats, self.correct, self.count
+        for total, values in zip(sums, (nats, base_nats, correct, scored), strict=True):
             if group is None or self.groups == 1:
-                total[0] += row.sum()
+                total[0] += values.sum(dtype=total.dtype)
             else:
-                total.index_add_(0, group, row)
+                total.index_add_(0, group, values.flatten(1).sum(1, dtype=total.dtype))
 
     def compute(self) -> dict[str, Tensor]:
-        """Return loss (nats a token), accuracy, bits_per_base and perplexity over all groups."""
-        return self._means(self.nats.sum(), self.correct.sum(), self.count.sum())
+        """Return loss (nats a token) and, of the bases, accuracy, bits_per_base and perplexity over all groups."""
+        return self._means(self.nats.sum(), self.base_nats.sum(), self.correct.sum(), self.count.sum())
 
     def by_group(self) -> list[dict[str, float]]:
         """Return the same and the number of ``tokens`` of each group; nan for a group without a scored token.
@@ -63,21 +71,25 @@ class TokenMetrics(Metric):
         Every rank must call it: the sums are those of all ranks.
         """
         with self.sync_context():
-            sums = torch.stack([self.nats, self.correct.double(), self.count.double()], dim=1).cpu()
+            sums = torch.stack([self.nats, self.base_nats, self.correct.double(), self.count.double()], dim=1).cpu()
         return [
-            {key: float(value) for key, value in self._means(*row).items()} | {"tokens": int(row[2])} for row in sums
+            {key: float(value) for key, value in self._means(*row).items()} | {"tokens": int(row[-1])} for row in sums
         ]
 
-    def load_sums(self, sums: dict[str, Tensor]) -> None:
-        """Continue from the ``metric_state`` of another such metric."""
+    def load_sums(self, sums: dict[str, Tensor]) -> bool:
+        """Continue from the ``metric_state`` of another such metric; return False if it has other sums."""
+        if sums.keys() != self.metric_state.keys():
+            return False
         for name, value in sums.items():
             setattr(self, name, value.to(self.device))
+        return True
 
-    def _means(self, nats: Tensor, correct: Tensor, count: Tensor) -> dict[str, Tensor]:
-        loss = nats / count
+    def _means(self, nats: Tensor, base_nats: Tensor, correct: Tensor, count: Tensor) -> dict[str, Tensor]:
+        bases = count * self.stride
+        cost = base_nats / bases
         return {
-            "loss": loss,
-            "accuracy": correct / count,
-            "bits_per_base": loss / math.log(2) / self.new_bases,
-            "perplexity": loss.exp(),
+            "loss": nats / count,
+            "accuracy": correct / bases,
+            "bits_per_base": cost / math.log(2),
+            "perplexity": cost.exp(),
         }

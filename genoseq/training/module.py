@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from operator import itemgetter
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from lightning.fabric.utilities import move_data_to_device
@@ -19,6 +19,7 @@ from torch.nn import functional
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
+from genoseq.data.bases import base_log_probs
 from genoseq.data.hashing import Stream, hash64
 from genoseq.data.tokenizer import Vocabulary
 from genoseq.data.windows import Batch
@@ -27,6 +28,22 @@ from genoseq.training.callbacks import is_logging_step
 from genoseq.training.metrics import TokenMetrics
 
 log = logging.getLogger(__name__)
+
+
+class Scores(NamedTuple):
+    """What a model predicted of one batch: of each token and, base by base, of the `stride` bases that it adds."""
+
+    nats: Tensor  # code length of each token, 0 where it is not scored, float32 (B, L)
+    base_nats: Tensor  # code length of each new base given those before it, 0 where not scored, float32 (B, L, stride)
+    log_probs: Tensor  # its distribution, natural logarithms in the order A, C, T, G, float32 (B, L, stride, 4)
+    digits: Tensor  # the new bases, A=0 C=1 T=2 G=3, arbitrary where not scored, int64 (B, L, stride)
+    scored: Tensor  # whether the token is known and counts, bool (B, L)
+    state: Any  # of the network after the batch
+
+    @property
+    def correct(self) -> Tensor:
+        """Whether a scored base is the most likely one, bool (B, L, stride)."""
+        return (self.log_probs.argmax(-1) == self.digits) & self.scored[..., None]
 
 
 class NextToken(LightningModule):
@@ -73,9 +90,9 @@ class NextToken(LightningModule):
         super().__init__()
         self.net, self.vocabulary, self.seed, self.has_unknown = net, vocabulary, seed, has_unknown
         self._optimizer, self._scheduler, self.metadata = optimizer, scheduler, metadata or {}
-        self.train_metrics = TokenMetrics(vocabulary.new_bases)
-        self.val_metrics = TokenMetrics(vocabulary.new_bases)
-        self.test_metrics = TokenMetrics(vocabulary.new_bases, groups)
+        self.train_metrics = TokenMetrics(vocabulary.stride)
+        self.val_metrics = TokenMetrics(vocabulary.stride)
+        self.test_metrics = TokenMetrics(vocabulary.stride, groups)
         self.reported: dict[str, dict[str, float]] = {}
         self._state: dict[str, Any] = {}  # by stage: validation must not disturb the state carried in training
         if compile:
@@ -86,7 +103,7 @@ class NextToken(LightningModule):
         out: tuple[Tensor, Any] = self.net(tokens, state)
         return out
 
-    def score(self, batch: Batch, state: Any = None) -> tuple[Tensor, Tensor, Tensor, Any]:
+    def score(self, batch: Batch, state: Any = None) -> Scores:
         """Score the predictions of one batch of windows or chunks.
 
         Parameters
@@ -95,17 +112,6 @@ class NextToken(LightningModule):
             With tokens, (B, L + 1).
         state : optional
             State of the network before the batch; the zero state if left out.
-
-        Returns
-        -------
-        nats : Tensor
-            Code length of each token, 0 where it is not scored, float (B, L).
-        predicted : Tensor
-            Most likely token at each position, int64 (B, L).
-        scored : Tensor
-            Whether the token is known and counts, bool (B, L).
-        state
-            State of the network after the batch.
         """
         assert batch.tokens is not None
         v = self.vocabulary
@@ -114,21 +120,22 @@ class NextToken(LightningModule):
         scored = target != v.unknown
         if batch.scored is not None:
             scored = scored & batch.scored
+        logits = logits.float()
+        # a k-mer's loss is its own cross-entropy, so its bases need no gradient
+        log_probs, digits = base_log_probs(logits if v.k == 1 else logits.detach(), target, v)
+        base_nats = _cost(log_probs, digits, scored[..., None])
         # only known tokens are predicted: the unknown token's logit takes no part in the softmax
-        known = logits[..., v.first : v.first + v.num_classes].float()
-        index = torch.where(scored, target - v.first, -100)
-        nats = functional.cross_entropy(known.flatten(0, 1), index.flatten(), reduction="none").view_as(target)
-        return nats, known.detach().argmax(-1) + v.first, scored, state
+        known = logits[..., v.first : v.first + v.num_classes]
+        nats = base_nats.squeeze(-1) if v.k == 1 else _cost(known.log_softmax(-1), target - v.first, scored)
+        return Scores(nats, base_nats, log_probs, digits, scored, state)
 
-    def _step(self, batch: Batch, stage: str, group: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """Score one batch into the metrics of `stage`; return code lengths (nats) and which count, each (B, L)."""
-        assert batch.tokens is not None
-        state = self._state.get(stage) if batch.continues else None
-        nats, predicted, scored, state = self.score(batch, state)
-        self._state[stage] = apply_to_collection(state, Tensor, Tensor.detach)
-        correct = scored & (predicted == batch.tokens[:, 1:])
-        self._metric(stage).update(nats.detach(), correct, scored, group)
-        return nats, scored
+    def _step(self, batch: Batch, stage: str, group: Tensor | None = None) -> Scores:
+        """Score one batch into the metrics of `stage`."""
+        scores = self.score(batch, self._state.get(stage) if batch.continues else None)
+        self._state[stage] = apply_to_collection(scores.state, Tensor, Tensor.detach)
+        with torch.no_grad():
+            self._metric(stage).update(scores.nats, scores.base_nats, scores.correct, scores.scored, group)
+        return scores
 
     def on_fit_start(self) -> None:
         """Move the state of a checkpoint, which is read before the module has its device, to that device."""
@@ -140,9 +147,9 @@ class NextToken(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
         """Return the mean code length (nats a token) of one batch; None, without an update, if nothing is scored."""
-        nats, scored = self._step(batch, "train")
-        loss = nats.sum() / scored.sum().clamp(min=1)
-        if self.has_unknown and self.trainer.world_size == 1 and not scored.any():
+        scores = self._step(batch, "train")
+        loss = scores.nats.sum() / scores.scored.sum().clamp(min=1)
+        if self.has_unknown and self.trainer.world_size == 1 and not scores.scored.any():
             return None  # with several ranks a rank without targets adds a zero gradient, which the others wait for
         return loss
 
@@ -234,7 +241,10 @@ class NextToken(LightningModule):
         ranks = checkpoint["genoseq"]["ranks"]
         if len(ranks) == self._world_size:
             self._state["train"] = ranks[self.global_rank]["state"]
-            self.train_metrics.load_sums(ranks[self.global_rank]["train_metrics"])
+            if not self.train_metrics.load_sums(ranks[self.global_rank]["train_metrics"]):
+                log.warning(
+                    "The checkpoint is of an earlier genoseq: the running means of the training metrics start anew."
+                )
         else:
             log.warning(
                 "The checkpoint was written by %d process(es), this run has %d: carried states and the running means "
@@ -242,6 +252,12 @@ class NextToken(LightningModule):
                 len(ranks),
                 self._world_size,
             )
+
+
+def _cost(log_probs: Tensor, index: Tensor, scored: Tensor) -> Tensor:
+    """Return the code length (nats) of class `index` (…) in `log_probs` (…, C), 0 where not scored."""
+    index = torch.where(scored, index, -100)
+    return functional.nll_loss(log_probs.flatten(0, -2), index.flatten(), reduction="none").view_as(index)
 
 
 @contextmanager

@@ -62,7 +62,7 @@ def test_a_base_counts_once_for_each_test_window_over_it_and_a_part_is_scored_on
     scores = baselines.score("test")
     assert windows * 51 - 3 <= scores["imm"].bases <= windows * 51  # the genome's first base has none before it
     monkeypatch.setattr(CountModel, "score_each", None)
-    lines = baseline_lines(made, baselines, "test")
+    lines = baseline_lines(baselines, "test")
     assert lines["imm"] == {f"test/{name}": value for name, value in scores["imm"].metrics.items()}
     assert lines["chance"] == {"test/accuracy": 0.25, "test/bits_per_base": 2.0}
 

@@ -16,7 +16,7 @@ TOKENIZERS = [
     {"tokenizer": CharTokenizer},
     {"tokenizer": KmerTokenizer, "k": 3},
     {"tokenizer": KmerTokenizer, "k": 3, "stride": 3},
-    {"tokenizer": KmerTokenizer, "k": 2, "stride": 3},
+    {"tokenizer": KmerTokenizer, "k": 3, "stride": 2},
 ]
 
 

@@ -63,8 +63,9 @@ def gather_for(tokenizer, codes) -> Gather:
 def test_rows_are_the_tokens_of_their_bases_on_either_strand(
     make_genome, reverse_complement, text, k, stride, length, at
 ):
+    stride = max(min(stride, k), 1)
     tokenizer = KmerTokenizer(k, stride) if k else CharTokenizer()
-    k, stride = max(k, 1), stride if k else 1
+    k = max(k, 1)
     span = length * stride + k
     starts = at.draw(st.lists(st.integers(0, len(text) - span), min_size=1, max_size=6))
     flip = at.draw(st.lists(st.booleans(), min_size=len(starts), max_size=len(starts)))
@@ -148,6 +149,7 @@ def test_half_of_the_windows_are_read_on_the_other_strand():
     seed=st.integers(0, 99),
 )
 def test_windows_of_a_segment_touch_inside_one_interval(windows, seq_len, k, stride, seed):
+    stride = min(stride, k)
     vocabulary = KmerTokenizer(k, stride).vocabulary
     sampler = sampler_for(vocabulary=vocabulary, seq_len=seq_len, batch_size=16, seed=seed, windows_per_segment=windows)
     offset = torch.arange(seq_len + 1) * stride
@@ -173,6 +175,7 @@ def test_windows_of_a_segment_touch_inside_one_interval(windows, seq_len, k, str
     stride=st.integers(1, 3),
 )
 def test_segments_that_fit_leave_little_of_the_training_part_out(lengths, wanted, k, stride):
+    stride = min(stride, k)
     vocabulary, edges = KmerTokenizer(k, stride).vocabulary, np.cumsum([0, *lengths])
     train = as_intervals(list(pairwise(edges.tolist())))
     nothing = as_intervals([])

@@ -32,7 +32,6 @@ RESULT: dict[str, Any] = {
     "split/leaks": False,
     "genome/name": "hpylori",
     "genome/bases": 1_652_982,
-    "tokens/new_bases": 1,
     "model/parameters": 1_234_567,
 }
 LEAKS = "this accuracy measures memory, not what the model has learnt about DNA"
@@ -64,17 +63,6 @@ def test_rows_hold_the_metrics() -> None:
         assert part in text
     measured = {key: value for key, value in RESULT.items() if not key.startswith(("baseline/", "imm/"))}
     assert list(_rows(_print(measured))) == ["model, frozen test", "chance"]  # baseline=false
-
-
-def test_accuracies_of_different_things_are_told_apart() -> None:
-    rows = _rows(_print(RESULT | {"tokens/new_bases": 3, "chance/accuracy": 1 / 64}))
-    assert list(rows) == [
-        "model, frozen test, per token",
-        "baseline, order-6 Markov model, per base",
-        "interpolated Markov model, per base",
-        "chance, per token",
-    ]
-    assert rows["chance, per token"] == ["1.56", "2.000"]
 
 
 def test_what_a_stopped_run_has_not_measured_is_a_dash() -> None:

@@ -8,6 +8,7 @@ import torch
 from lightning.pytorch import Callback, Trainer
 from torch import nn
 
+from genoseq.data.bases import base_log_probs
 from genoseq.data.datamodule import GenomeData
 from genoseq.data.split import ContiguousSplit
 from genoseq.data.tokenizer import CharTokenizer, KmerTokenizer
@@ -163,34 +164,42 @@ def test_scores_are_the_documented_code_lengths(tokenizer):
     row = [known[1], known[0], v.unknown, known[3], known[2], known[2]]
     batch = Batch(torch.tensor([0]), 5, tokens=torch.tensor([row]))
     batch.scored = torch.tensor([[True, True, True, True, False]])
-    nats, scored = module._step(batch, "test")
+    scores = module._step(batch, "test")
+    nats, scored = scores.nats, scores.scored
     assert scored.tolist() == [[True, False, True, True, False]]  # not the unknown target, not what does not count
-    total, right = 0.0, 0
+    total, cost, right = 0.0, 0.0, 0
     for i in (0, 2, 3):  # what follows an unknown letter is scored: it is read, only never predicted
         logits = net.table[row[i], known].detach().double()
-        share = (logits - logits.logsumexp(0)).neg()[row[i + 1] - v.first]
-        assert float(nats[0, i]) == pytest.approx(float(share), abs=1e-5)
-        total, right = total + float(share), right + int(logits.argmax() == row[i + 1] - v.first)
-    assert nats[0, [1, 4]].tolist() == [0, 0]
+        target = row[i + 1] - v.first
+        nat = float(logits.logsumexp(0) - logits[target])
+        four = logits[target - target % 4 :][:4]  # the tokens that agree with the bases read
+        base_nat = float(four.logsumexp(0) - logits[target])
+        assert float(nats[0, i]) == pytest.approx(nat, abs=1e-5)
+        assert float(scores.base_nats[0, i, 0]) == pytest.approx(base_nat, abs=1e-5)
+        total, cost, right = total + nat, cost + base_nat, right + int(four.argmax() == target % 4)
+    assert nats[0, [1, 4]].tolist() == scores.base_nats[0, [1, 4], 0].tolist() == [0, 0]
     metrics = {name: float(value) for name, value in module.test_metrics.compute().items()}
     assert metrics["loss"] == pytest.approx(total / 3, abs=1e-5)
     assert metrics["accuracy"] == pytest.approx(right / 3)
-    assert metrics["bits_per_base"] == pytest.approx(total / 3 / math.log(2), abs=1e-5)
+    assert metrics["bits_per_base"] == pytest.approx(cost / 3 / math.log(2), abs=1e-5)
 
 
-def single_pass(net, data, stage: str) -> tuple[float, float]:
-    """Loss (nats a token) and accuracy of one call over each interval of a part."""
-    v, nats, right, count = data.vocabulary, 0.0, 0, 0
+def single_pass(net, data, stage: str) -> tuple[float, float, float]:
+    """Loss (nats a token), and accuracy and bits a base, of one call over each interval of a part."""
+    v, nats, bits, right, count = data.vocabulary, 0.0, 0.0, 0, 0
     tokens = data.tokenizer.encode(data.genome.codes).long()
     for a, b in data.parts.of(stage).tolist():
         row = tokens[a : b - v.k + 1 : v.stride]
         with torch.no_grad():
-            logits = net(row[None, :-1])[0][0, :, v.first : v.first + v.num_classes].double()
+            logits = net(row[None, :-1])[0]
         target, keep = row[1:] - v.first, row[1:] != v.unknown
-        nats += float(nn.functional.cross_entropy(logits[keep], target[keep], reduction="sum"))
-        right += int((logits.argmax(-1) == target)[keep].sum())
+        known = logits[0, :, v.first : v.first + v.num_classes].double()
+        nats += float(nn.functional.cross_entropy(known[keep], target[keep], reduction="sum"))
+        log_probs, digits = (x[0, keep] for x in base_log_probs(logits, row[None, 1:], v))
+        bits -= float(log_probs.take_along_dim(digits[..., None], -1).double().sum()) / math.log(2)
+        right += int((log_probs.argmax(-1) == digits).sum())
         count += int(keep.sum())
-    return nats / count, right / count
+    return nats / count, right / count / v.stride, bits / count / v.stride
 
 
 def trained(path, tokenizer, steps=30) -> NextToken:
@@ -206,11 +215,11 @@ def test_streams_in_chunks_equal_a_single_pass(fasta, tokenizer):
     for chunk in (7, 5000):
         data = data_for(fasta, tokenizer, eval_rows=1, eval_chunk=chunk)
         metrics = measure(module, data, "val")
-        loss, accuracy = single_pass(module.net, data, "val")
+        loss, accuracy, bits = single_pass(module.net, data, "val")
         assert metrics["loss"] == pytest.approx(loss, abs=1e-5)
         assert metrics["accuracy"] == pytest.approx(accuracy, abs=1e-6)
-        assert metrics["bits_per_base"] == pytest.approx(loss / math.log(2) / data.vocabulary.new_bases, abs=1e-5)
-        assert metrics["perplexity"] == pytest.approx(math.exp(loss), rel=1e-4)
+        assert metrics["bits_per_base"] == pytest.approx(bits, abs=1e-5)
+        assert metrics["perplexity"] == pytest.approx(2**bits, rel=1e-4)
 
 
 def test_many_streams_with_a_warm_up_stay_close_to_a_single_pass(write, letters, monkeypatch):
@@ -227,7 +236,7 @@ def test_many_streams_with_a_warm_up_stay_close_to_a_single_pass(write, letters,
         return metrics["bits_per_base"]
 
     data = data_for(path, tokenizer)
-    exact = single_pass(module.net, data, "test")[0] / math.log(2)
+    exact = single_pass(module.net, data, "test")[2]
     assert bits(eval_rows=100, eval_warmup=64) == pytest.approx(exact, abs=0.01)
     assert bits(eval_rows=100, eval_warmup=0) > exact + 0.02  # so the warm-up is what keeps them together
 
@@ -292,7 +301,8 @@ def test_a_rank_resumes_its_own_state_and_sums(monkeypatch, caplog):
     ranks = []
     for rank in (0, 1):
         metrics = TokenMetrics(1)
-        metrics.update(torch.full((1, 4), rank + 1.0), torch.ones(1, 4).bool(), torch.ones(1, 4).bool())
+        nats, right = torch.full((1, 4), rank + 1.0), torch.ones(1, 4).bool()
+        metrics.update(nats, nats[..., None], right[..., None], right)
         ranks.append({"state": (torch.full((1, 4, 16), float(rank)),) * 2, "train_metrics": metrics.metric_state})
     checkpoint = {"genoseq": {"ranks": ranks}}
     alone = NextToken(small(v), v, adam)
