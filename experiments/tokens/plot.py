@@ -39,14 +39,14 @@ def table(data: common.Tables) -> str:
                 "classes": f"{4**k:,}",
                 "test bits per base": common.mean_error(runs["test/bits_per_base"]),
                 "training bases read (millions)": f"{runs['train/bases'].iloc[0] / 1e6:.1f}",
-                "accuracy a token (%)": f"{100 * runs['test/accuracy'].mean():.2f}",
+                "accuracy (%)": f"{100 * runs['test/accuracy'].mean():.2f}",
                 "seconds": f"{runs['seconds'].mean():.0f}",
             }
         )
     for key, label in common.baselines(results).items():
         bits, accuracy = (results[f"{key}/{name}"].mean() for name in ("bits_per_base", "accuracy"))
         rows.append(
-            {"tokens": label, "test bits per base": f"{bits:.4f}", "accuracy a token (%)": f"{100 * accuracy:.2f}"}
+            {"tokens": label, "test bits per base": f"{bits:.4f}", "accuracy (%)": f"{100 * accuracy:.2f}"}
         )
     return common.markdown(rows)
 
