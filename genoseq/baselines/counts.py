@@ -207,6 +207,8 @@ class Counts:
         ----------
         codes : ndarray of uint8, shape (n_bases,)
             Letter ids of any genome.
+        size : int
+            The counted part is read once for so many bases: fewer of them, less memory; more, less time.
         skip_first : bool
             Leave out each interval's first base, which a neural network has no input to predict from.
         adaptive : bool
@@ -215,7 +217,7 @@ class Counts:
         """
         direct, first, orders, total = self._direct, self._table.first, len(self.patterns), bases(intervals)
         part = size * max(1, -(-total // (size * PASSES))) if direct < orders else max(1, total)
-        slots = 2 * (min(part, total) + LONGEST) * (orders - direct) + 1
+        slots = 3 * (min(part, total) + LONGEST) * (orders - direct) // 2 + 1
         counts = np.zeros((first[-1] + slots, 1 + adaptive, 4), dtype=np.uint32)
         nowhere = _room(orders, 0, adaptive)
         for low in range(0, total, part):
