@@ -35,12 +35,12 @@ _MIX = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
-def _compiled(function: Function) -> Function:
+def compiled(function: Function) -> Function:
     """Compile a function when it is first called; the next process finds it on disk, if a folder can be written."""
-    compiled: Any = numba.njit(nogil=True)(function)
+    dispatcher: Any = numba.njit(nogil=True)(function)
     with suppress(RuntimeError):
-        compiled.enable_caching()
-    return compiled  # type: ignore[no-any-return]
+        dispatcher.enable_caching()
+    return dispatcher  # type: ignore[no-any-return]
 
 
 class Chunk(NamedTuple):
@@ -71,7 +71,7 @@ class _Table(NamedTuple):
     sieve: NDArray[np.uint8]  # a Bloom filter of the keys, small enough for the processor's cache
 
 
-@_compiled
+@compiled
 def _row(table: _Table, j: int, context: np.uint64, ask: bool) -> int:
     """Return the row of a context's counts, -1 if nobody asked for it; `ask` asks for it."""
     context &= table.mask[j]
@@ -97,7 +97,7 @@ def _row(table: _Table, j: int, context: np.uint64, ask: bool) -> int:
     return int(table.first[direct] + slot)
 
 
-@_compiled
+@compiled
 def _count(table: _Table, j: int, window: np.uint64, known: int, turned: bool, rows: NDArray[np.uint32]) -> None:
     """Count the base that ends the `known` bases of a window after its contexts of orders j and up."""
     while j < len(table.mask):
@@ -111,7 +111,7 @@ def _count(table: _Table, j: int, window: np.uint64, known: int, turned: bool, r
         j = j + 1 if row >= 0 else table.skip[j]
 
 
-@_compiled
+@compiled
 def _read(
     codes: Codes, intervals: Intervals, low: int, high: int, table: _Table, counts: NDArray[np.uint32],
     both: bool, ask: bool, out: tuple[NDArray[Any], ...], skip_first: bool, add: int, order: int, once: bool,
