@@ -45,9 +45,7 @@ def table(data: common.Tables) -> str:
         )
     for key, label in common.baselines(results).items():
         bits, accuracy = (results[f"{key}/{name}"].mean() for name in ("bits_per_base", "accuracy"))
-        rows.append(
-            {"tokens": label, "test bits per base": f"{bits:.4f}", "accuracy (%)": f"{100 * accuracy:.2f}"}
-        )
+        rows.append({"tokens": label, "test bits per base": f"{bits:.4f}", "accuracy (%)": f"{100 * accuracy:.2f}"})
     return common.markdown(rows)
 
 
