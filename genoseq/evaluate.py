@@ -35,10 +35,13 @@ def _report_again(run: RunFolder) -> float:
 
 def _evaluate(cfg: DictConfig, run: RunFolder) -> float:
     from genoseq.app import build
-    from genoseq.app.checkpoint import load_checkpoint, restore_data, restore_module
+    from genoseq.app.checkpoint import load_checkpoint, restore_data, restore_mixer, restore_module
+    from genoseq.evaluation.blocks import block_rows, mix, network_sums, prefixed
     from genoseq.files import write_csv, write_json
     from genoseq.report.evaluation import evaluation_result, print_evaluation
 
+    if cfg.mixer not in ("checkpoint", "none"):
+        raise UserError(f"mixer must be checkpoint or none, got {cfg.mixer}")
     checkpoint = load_checkpoint(cfg.ckpt)
     metadata = checkpoint["genoseq"]
     # this command's folders and sizes
@@ -52,19 +55,29 @@ def _evaluate(cfg: DictConfig, run: RunFolder) -> float:
         raise UserError(why_not)
     data.setup("test")
     module = restore_module(checkpoint, data, cfg.trust)
+    mixer = restore_mixer(checkpoint, cfg.trust) if cfg.mixer == "checkpoint" else None
+    if mixer is not None and training_data is None:
+        raise UserError(
+            f"the mixer counts the training genome again, and {why_not}; mixer=none scores the network alone"
+        )
     trainer = build.instantiate_trainer(build.trainer_options(cfg.trainer), logger=False, default_root_dir=run.path)
     trainer.test(module, datamodule=data, verbose=False)
-    per_record = module.test_metrics.by_group()
+    tokens = module.test_metrics.by_group()
+    models = {"test": network_sums(module)}
+    if mixer is not None and is_main_process():
+        module.to(trainer.strategy.root_device)
+        models = mix(mixer, module, data, training_data, models)
     if is_main_process():
         if training_data is None:
             print(f"Baselines and leakage are left out: {why_not}")
         result, records = evaluation_result(
-            cfg, metadata, data, training_data, module.reported["test"], per_record, module.device.type
+            cfg, metadata, data, training_data, tokens.numpy(), models, module.device.type
         )
         write_csv(run.path / "records.csv", records)
+        write_csv(run.path / "blocks.csv", block_rows(data, models))
         write_json(run.path / "evaluation.json", result)  # last: it says that the evaluation is done
         print_evaluation(result, records, run.path)
-    return module.reported["test"]["test/bits_per_base"]
+    return prefixed(models)["test/bits_per_base"]
 
 
 def _load_training_data(metadata: dict[str, Any], trust: Sequence[str], given: dict[str, Any]) -> tuple[Any, str]:

@@ -54,10 +54,13 @@ def _train(cfg: DictConfig, run: RunFolder) -> float | None:
     from genoseq.data.split import write_bed
     from genoseq.report.summary import print_start
     from genoseq.training.loggers import log_baselines, log_config
+    from genoseq.training.mixing import check_split
 
     build.check_steps(cfg.trainer)
-    data = build.build_data(cfg.data)
+    data, mixer = build.build_data(cfg.data), build.build_mixer(cfg.mixer)
     data.setup("fit")
+    if mixer is not None:
+        check_split(data)
     module = build.build_module(cfg, data)
     step = checkpoint.resumed_step(cfg, module, run.path)
     baselines: Baselines | None = None
@@ -76,16 +79,24 @@ def _train(cfg: DictConfig, run: RunFolder) -> float | None:
         log_baselines(trainer, baseline_lines(baselines, "val"), step or 0, trainer.max_steps, run.sweep)
     trim_heap()  # of the count models' scratch memory
     trainer.fit(module, datamodule=data, ckpt_path=cfg.ckpt, weights_only=True)
-    return _finish(cfg, trainer, module, data, baselines, run, begin)
+    return _finish(cfg, trainer, module, data, mixer, baselines, run, begin)
 
 
 def _finish(
-    cfg: DictConfig, trainer: Any, module: Any, data: Any, baselines: Baselines | None, run: RunFolder, begin: float
+    cfg: DictConfig,
+    trainer: Any,
+    module: Any,
+    data: Any,
+    mixer: Any,
+    baselines: Baselines | None,
+    run: RunFolder,
+    begin: float,
 ) -> float | None:
     """Test the best weights, write what a run leaves, and print the closing table."""
-    from genoseq.app.checkpoint import load_checkpoint
+    from genoseq.app.checkpoint import add_mixer, load_checkpoint
     from genoseq.baselines.fit import baseline_lines
-    from genoseq.files import write_json
+    from genoseq.evaluation.blocks import block_rows, mix, network_sums, prefixed
+    from genoseq.files import write_csv, write_json
     from genoseq.report.plots import draw_curves
     from genoseq.report.result import curve_lines, run_result
     from genoseq.report.summary import print_summary
@@ -99,13 +110,22 @@ def _finish(
     measured: dict[str, float] = {}
     if stopped is None:
         trim_heap()
-        best_path = callbacks[Checkpoints].best_model_path
-        load_checkpoint(best_path or str(run.path / "checkpoints" / "best.ckpt"))  # raises UserError if it is damaged
+        best_path = callbacks[Checkpoints].best_model_path or str(run.path / "checkpoints" / "best.ckpt")
+        checkpoint = load_checkpoint(best_path)  # raises UserError if it is damaged
         trainer.test(module, datamodule=data, ckpt_path=best_path, verbose=False, weights_only=True)
-        measured = module.reported["test"]
+        models = {"test": network_sums(module)}
     if not trainer.is_global_zero:
         return val
     if stopped is None:
+        if mixer is not None:
+            module.to(trainer.strategy.root_device)
+            mixer.fit(module, data, cfg.seed)
+            models = mix(mixer, module, data, data, models)
+            add_mixer(best_path, checkpoint, mixer)
+        measured = {"test/loss": module.reported["test"]["test/loss"], **prefixed(models)}
+        for logger in trainer.loggers:
+            logger.log_metrics(measured, step=trainer.global_step)
+        write_csv(run.path / "blocks.csv", block_rows(data, models))
         _write_tables(cfg, trainer, module, data, run)
     ran = {
         "val/bits_per_base": val,

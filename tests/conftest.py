@@ -125,6 +125,7 @@ TINY = (
     "data.eval_rows=4",
     "data.eval_warmup=64",
     "baseline=false",
+    "mixer=none",
     "logger=none",
 )
 

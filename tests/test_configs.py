@@ -166,7 +166,7 @@ def test_a_machine_s_own_settings(tmp_path: Path) -> None:
 def test_evaluate_composes() -> None:
     cfg = compose("ckpt=best.ckpt", root="evaluate")
     checked(cfg)
-    assert set(cfg) == {"ckpt", "data", "trainer", "baseline", "sweep", "paths", "trust"}
+    assert set(cfg) == {"ckpt", "data", "trainer", "mixer", "baseline", "sweep", "paths", "trust"}
     assert OmegaConf.missing_keys(compose(root="evaluate")) == {"ckpt"}
 
 

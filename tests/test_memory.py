@@ -27,6 +27,7 @@ SETTINGS = (
     "trainer.precision=32-true",
     "trainer.max_steps=4",
     "trainer.val_every=4",
+    "mixer=none",
     "logger=none",
 )
 

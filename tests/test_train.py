@@ -27,6 +27,7 @@ SMALL = (
     f"trainer.max_steps={STEPS}",
     "trainer.val_every=5",
     "trainer.log_every_n_steps=4",
+    "mixer=none",
 )
 KEYS = {
     *(f"test/{name}" for name in ("loss", "accuracy", "bits_per_base", "perplexity", "mode")),
@@ -85,6 +86,7 @@ def test_it_leaves_these_files_and_no_other(ran):
         "checkpoints/best.ckpt",
         "checkpoints/last.ckpt",
         "metrics.csv",
+        "blocks.csv",
         "split.bed",
         "curves.png",
         "result.json",

@@ -26,6 +26,7 @@ from genoseq.data.tokenizer import Vocabulary
 from genoseq.errors import UserError, user_mistakes
 from genoseq.training.callbacks import AtomicCheckpointIO
 from genoseq.training.loggers import MetricsTable
+from genoseq.training.mixing import ExpertMixer
 from genoseq.training.module import NextToken
 from genoseq.training.progress import Progress
 
@@ -73,6 +74,12 @@ def build_data(cfg: Any) -> GenomeData:
     return data
 
 
+def build_mixer(cfg: Any) -> ExpertMixer | None:
+    """Build the mixer of a config's ``mixer`` node, None for an empty one."""
+    mixer: ExpertMixer | None = instantiate(cfg, ExpertMixer) if cfg else None
+    return mixer
+
+
 def build_network(cfg: Any, vocabulary: Vocabulary) -> torch.nn.Module:
     """Build the network of a config's ``model`` node for a vocabulary."""
     network: torch.nn.Module = instantiate(cfg, torch.nn.Module, vocab_size=vocabulary.size)
@@ -90,7 +97,7 @@ def build_module(cfg: DictConfig, data: GenomeData) -> NextToken:
         scheduler=instantiate(cfg.get("scheduler")),
         seed=cfg.seed,
         has_unknown=bool(data.genome.unknown),
-        groups=len(data.genome.records),
+        blocks=len(data.blocks),
         compile=cfg.compile,
         metadata=checkpoint_metadata(cfg, data),
     )

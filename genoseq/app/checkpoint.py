@@ -22,6 +22,8 @@ from genoseq.data.sources import absolute_spec
 from genoseq.data.split import Split
 from genoseq.data.tokenizer import Tokenizer, Vocabulary
 from genoseq.errors import UserError
+from genoseq.training.callbacks import AtomicCheckpointIO
+from genoseq.training.mixing import ExpertMixer
 from genoseq.training.module import NextToken
 from genoseq.trust import instantiate_trusted, is_plain
 
@@ -42,8 +44,8 @@ _PARTS = {  # of a checkpoint, with their types
 
 def checkpoint_metadata(cfg: DictConfig, data: GenomeData) -> dict[str, Any]:
     """Return what goes into every checkpoint beside the weights: config, vocabulary, genome; plain containers only."""
-    groups = {"seed", "data", "model", "optimizer", "scheduler"}
-    config = {"scheduler": None} | resolved(cfg, leave_out={*map(str, cfg)} - groups)
+    groups = {"seed", "data", "model", "optimizer", "scheduler", "mixer"}
+    config = {"scheduler": None, "mixer": None} | resolved(cfg, leave_out={*map(str, cfg)} - groups)
     # a later command may run in another folder
     config |= {key: _absolute(config[key]) for key in ("data", "model")}
     config["data"]["genome"] = absolute_spec(data.spec)
@@ -114,7 +116,24 @@ def restore_module(checkpoint: dict[str, Any], data: GenomeData, trust: Sequence
     if had != has:
         raise UserError(f"the checkpoint reads other tokens ({had}) than the data has ({has})")
     net = _restore_network(checkpoint, data.vocabulary, trust)
-    return NextToken(net, data.vocabulary, groups=len(data.genome.records), metadata=checkpoint["genoseq"])
+    return NextToken(net, data.vocabulary, blocks=len(data.blocks), metadata=checkpoint["genoseq"])
+
+
+def restore_mixer(checkpoint: dict[str, Any], trust: Sequence[str] = ()) -> ExpertMixer | None:
+    """Build the mixer of a checkpoint, weights included; None if it has none."""
+    metadata = checkpoint["genoseq"]
+    if metadata.get("mixer") is None or metadata["config"].get("mixer") is None:
+        return None
+    mixer: ExpertMixer = instantiate_trusted(metadata["config"]["mixer"], ExpertMixer, trust)
+    mixer.load(metadata["mixer"])
+    return mixer
+
+
+def add_mixer(path: str, checkpoint: dict[str, Any], mixer: ExpertMixer) -> None:
+    """Write the file of a checkpoint again, with the weights of a mixer."""
+    content = {key: value for key, value in checkpoint.items() if key != "bytes"}
+    content["genoseq"] = content["genoseq"] | {"mixer": mixer.state()}
+    AtomicCheckpointIO().save_checkpoint(content, path)
 
 
 def _weights(checkpoint: dict[str, Any]) -> dict[str, Any]:

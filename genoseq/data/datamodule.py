@@ -6,10 +6,10 @@ import logging
 from collections.abc import Callable, Sequence
 from functools import cached_property
 
-import numpy as np
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
+from genoseq.data.blocks import Blocks
 from genoseq.data.genome import Genome
 from genoseq.data.intervals import usable
 from genoseq.data.sources import load_genome
@@ -20,6 +20,7 @@ from genoseq.data.windows import (
     Gather,
     StepSampler,
     StreamChunks,
+    Streams,
     TrainingWindows,
     fit_windows_per_segment,
     interval_streams,
@@ -118,6 +119,11 @@ class GenomeData(LightningDataModule):
         return genome
 
     @cached_property
+    def blocks(self) -> Blocks:
+        """What test scores are kept apart by."""
+        return Blocks.of(self.genome)
+
+    @cached_property
     def parts(self) -> Parts:
         """The split of the genome, made on first use."""
         return self.split(self.genome, self.span, self.seed)
@@ -186,16 +192,20 @@ class GenomeData(LightningDataModule):
         return self._eval_dataloader("test")
 
     def _eval_dataloader(self, stage: str) -> DataLoader[Batch]:
+        streams = self.streams(self.parts, stage, self.eval_rows * self._rank[1])
+        return DataLoader(self.chunks(streams, *self._rank), batch_size=None, shuffle=False)
+
+    def streams(self, parts: Parts, stage: str, rows: int) -> Streams:
+        """Return what is scored of a part: about `rows` streams with the state carried, or separate windows."""
         v = self.vocabulary
-        if self.carry_state and not self.parts.splits_windows:
-            rows = self.eval_rows * self._rank[1]
-            streams = interval_streams(self.parts.of(stage), v.k, v.stride, rows, self.eval_warmup)
-        else:
-            streams = window_streams(self.parts, stage, self.span, self.seq_len, self.eval_windows, self.seed)
-        edges = np.array([record.start for record in self.genome.records])
-        groups = np.searchsorted(edges, streams.start, side="right") - 1
-        data = StreamChunks(streams, groups, self.eval_rows, self.eval_chunk, v.stride, *self._rank)
-        return DataLoader(data, batch_size=None, shuffle=False)
+        if self.carry_state and not parts.splits_windows:
+            return interval_streams(parts.of(stage), v.k, v.stride, rows, self.eval_warmup)
+        return window_streams(parts, stage, self.span, self.seq_len, self.eval_windows, self.seed)
+
+    def chunks(self, streams: Streams, rank: int = 0, world_size: int = 1) -> StreamChunks:
+        """Return the evaluation batches of streams."""
+        stride = self.vocabulary.stride
+        return StreamChunks(streams, self.blocks, self.eval_rows, self.eval_chunk, stride, rank, world_size)
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int = 0) -> Batch:
         """Gather the batch's tokens where the model lives."""

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset, Sampler
 
 from genoseq.data import hashing
+from genoseq.data.blocks import Blocks
 from genoseq.data.hashing import Stream
 from genoseq.data.intervals import Intervals
 from genoseq.data.split import STAGES, Parts
@@ -34,13 +35,13 @@ class Batch:
     flip: Tensor | None = None  # rows to be read on the reverse strand, bool (B,); None = all forward
     step: int = 0  # of training (seeds dropout); 0 in evaluation
     scored: Tensor | None = None  # predictions that count, bool (B, L); None = all
-    group: Tensor | None = None  # index of each row's record, for metrics by record, int64 (B,)
+    block: Tensor | None = None  # block of the genome that each predicted token begins in, int64 (B, L)
     continues: bool = False  # whether the rows continue those of the batch before, so that the state is carried over
     tokens: Tensor | None = None  # int64 (B, L + 1), filled on the model's device
 
     def to(self, device: torch.device | str, non_blocking: bool = False) -> Batch:
         """Move every tensor to `device`; Lightning calls this."""
-        for name in ("starts", "flip", "scored", "group", "tokens"):
+        for name in ("starts", "flip", "scored", "block", "tokens"):
             value = getattr(self, name)
             if value is not None:
                 setattr(self, name, value.to(device, non_blocking=non_blocking))
@@ -255,13 +256,12 @@ class StreamChunks(Dataset[Batch]):
 
     Streams are sorted by length so that rows end together; the i-th batch of rows goes to rank i mod world_size. Every
     rank gets at least one chunk: Lightning leaves a rank without any out of the epoch's end, where the others wait.
-    `groups` is the index of each stream's record, int64 (n,).
     """
 
     def __init__(
-        self, streams: Streams, groups: Starts, rows: int, chunk: int, stride: int, rank: int = 0, world_size: int = 1
+        self, streams: Streams, blocks: Blocks, rows: int, chunk: int, stride: int, rank: int = 0, world_size: int = 1
     ) -> None:
-        self.streams, self.groups, self.stride = streams, groups, stride
+        self.streams, self.blocks, self.stride = streams, blocks, stride
         lengths = streams.warmup + streams.scored
         order = np.argsort(-lengths, kind="stable")
         self._plan: list[tuple[Starts, int, int]] = []
@@ -289,6 +289,6 @@ class StreamChunks(Dataset[Batch]):
             torch.from_numpy(s.start[row] + lo * self.stride),
             hi - lo,
             scored=None if scored.all() else torch.from_numpy(scored),
-            group=torch.from_numpy(self.groups[row]),
+            block=torch.from_numpy(self.blocks.index(s.start[row][:, None] + (position + 1) * self.stride)),
             continues=lo > 0,
         )

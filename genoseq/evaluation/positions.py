@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torchmetrics.classification import MulticlassConfusionMatrix
 
 from genoseq.data.datamodule import GenomeData
-from genoseq.data.windows import Starts, StreamChunks, Streams, WindowIndex, window_streams
+from genoseq.data.windows import Starts, Streams, WindowIndex, window_streams
 
 if TYPE_CHECKING:
     from genoseq.training.module import NextToken
@@ -88,7 +88,7 @@ def _by_position(module: NextToken, data: GenomeData, starts: Starts, length: in
     module.eval()
     state: Any = None
     end = 0
-    chunks = StreamChunks(windows, zero, data.eval_rows, data.eval_chunk, v.stride)
+    chunks = data.chunks(windows)
     for index in range(len(chunks)):
         batch = data.on_after_batch_transfer(chunks[index].to(device))
         scores = module.score(batch, state if batch.continues else None)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from numpy.typing import NDArray
 from omegaconf import DictConfig
 from rich import box
 from rich.console import Console
@@ -14,6 +14,7 @@ from rich.table import Table
 
 from genoseq.baselines.fit import CHANCE, Baselines, score_intervals, scored_intervals
 from genoseq.baselines.scoring import Score
+from genoseq.evaluation.blocks import Sums, prefixed
 from genoseq.evaluation.leakage import leakage, leakage_on_other_genome
 from genoseq.report.result import baselines_result, data_result, provenance
 from genoseq.report.summary import leakage_line
@@ -41,8 +42,8 @@ def evaluation_result(
     metadata: dict[str, Any],
     data: GenomeData,
     training_data: GenomeData | None,
-    total: dict[str, float],
-    per_record: Sequence[dict[str, float]],
+    tokens: NDArray[np.float64],
+    models: dict[str, Sums],
     device: str,
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     """Return the result of an evaluation, and one row per record.
@@ -53,21 +54,26 @@ def evaluation_result(
         The checkpoint's.
     training_data : GenomeData or None
         The data it was trained on; without it there are no baselines and no leakage.
-    total : dict
-        The ``test/`` metrics.
-    per_record : sequence of dict
-        Loss, accuracy, bits_per_base, perplexity and tokens of each record.
+    tokens : ndarray of float64, shape (blocks, 4)
+        Of each block of the genome, ``TokenMetrics.by_group``.
+    models : dict
+        Sums by block of what is scored: ``test``, and with a mixer ``adaptive`` and ``network``.
     """
     baselines = Baselines.fit(training_data) if training_data is not None and cfg.baseline else None
-    scores = by_record(baselines, data) if baselines else [{} for _ in per_record]
+    scores = by_record(baselines, data) if baselines else [{} for _ in data.genome.records]
     rows = []
-    for record, metrics, score in zip(data.genome.records, per_record, scores, strict=True):
-        if metrics["tokens"]:
-            row: dict[str, Any] = {"record": record.name, "bases": record.length, "tokens": metrics["tokens"]}
-            row |= {name: metrics[name] for name in METRICS}
+    for i, (record, score) in enumerate(zip(data.genome.records, scores, strict=True)):
+        own = data.blocks.record == i
+        if count := int(tokens[own, 3].sum()):
+            row: dict[str, Any] = {"record": record.name, "bases": record.length, "tokens": count}
+            row |= {"loss": tokens[own, 0].sum() / count}
+            row |= {
+                key.removeprefix("test/"): value
+                for key, value in prefixed({name: sums[own] for name, sums in models.items()}).items()
+            }
             row |= {f"{name}/{metric}": value for name, s in score.items() for metric, value in s.metrics.items()}
             rows.append(row)
-    result: dict[str, Any] = {**total}
+    result: dict[str, Any] = {"test/loss": tokens[:, 0].sum() / tokens[:, 3].sum(), **prefixed(models)}
     if baselines:
         sums = {name: sum((score[name] for score in scores), Score()) for name in baselines.models}
         result |= baselines_result(baselines, sums)
@@ -92,12 +98,14 @@ def print_evaluation(result: dict[str, Any], rows: list[dict[str, Any]], folder:
     console = Console()
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
     table.add_column("record")
-    for title in ("tokens", "loss (nats)", "accuracy (%)", "bits/base", "baseline", "imm"):
+    mixed = ("adaptive", "network") if "network/bits_per_base" in result else ()
+    others = [*mixed, "baseline", "imm"]
+    for title in ("tokens", "loss (nats)", "accuracy (%)", "bits/base", *others):
         table.add_column(title, justify="right")
     total = {"record": "all", "tokens": result["test/tokens"]} | {n: result[f"test/{n}"] for n in METRICS}
-    total |= {k: v for k, v in result.items() if k.startswith(("baseline/", "imm/"))}
+    total |= {k: v for k, v in result.items() if k.split("/")[0] in others}
     for row in [*rows[:SHOWN], total]:
-        count = (f"{row[k]:.3f}" if k in row else "-" for k in ("baseline/bits_per_base", "imm/bits_per_base"))
+        count = (f"{row[k]:.3f}" if k in row else "-" for k in (f"{name}/bits_per_base" for name in others))
         table.add_row(
             row["record"],
             f"{row['tokens']:,}",

@@ -60,11 +60,16 @@ def curves_figure(metrics: pandas.DataFrame, title: str, lines: Mapping[str, Map
 
 def _draw(axes: Axes, metrics: pandas.DataFrame, metric: str, lines: Mapping[str, Mapping[str, float]]) -> None:
     """Draw one metric of every part beside the baselines."""
-    train, val, test = (_finite(metrics, f"{stage}/{metric}") for stage in ("train", "val", "test"))
+    stages = ("train", "val", "test", "adaptive", "network")
+    train, val, test, adaptive, network = (_finite(metrics, f"{stage}/{metric}") for stage in stages)
     axes.plot(train.index, train, color="C0", alpha=0.6, marker=_marker(train), label="train")
     axes.plot(val.index, val, color="C0", linewidth=2.5, marker=_marker(val), label="validation")
     axes.plot(test.index[-1:], test[-1:], "D", color="C0", markeredgecolor="black", label="test")
-    in_view = [*train[len(train) // 3 :], *val[len(val) // 3 :], *test[-1:]]  # a wild start would squash the rest
+    for points, marker, label in ((adaptive, "^", "test, adaptive"), (network, "o", "test, network alone")):
+        if len(points):
+            axes.plot(points.index[-1:], points[-1:], marker, color="C0", markeredgecolor="black", label=label)
+    # a wild start would squash the rest
+    in_view = [*train[len(train) // 3 :], *val[len(val) // 3 :], *test[-1:], *adaptive[-1:], *network[-1:]]
     for i, (name, values) in enumerate(lines.items(), start=1):
         if (level := values.get(f"val/{metric}")) is not None:
             axes.axhline(level, color=f"C{i}", linestyle=(":", "--", "-.")[i % 3], label=name)

@@ -48,6 +48,9 @@ def print_summary(result: Mapping[str, Any], folder: Path, console: Console | No
     """
     console = console or Console()
     rows = [(f"model, {result['test/mode']} test", "test", "bold")]
+    if "network/bits_per_base" in result:
+        rows = [("network + mixer, frozen test", "test", "bold"), ("network + mixer, adaptive test", "adaptive", "")]
+        rows.append(("network alone", "network", ""))
     if "baseline/order" in result:
         rows.append((f"baseline, order-{result['baseline/order']} Markov model", "baseline", ""))
         rows.append(("interpolated Markov model", "imm", ""))
@@ -56,12 +59,14 @@ def print_summary(result: Mapping[str, Any], folder: Path, console: Console | No
     table.add_column("")
     table.add_column("accuracy (%)", justify="right")
     table.add_column("bits per base", justify="right")
+    table.add_column("standard error", justify="right")
     for label, part, style in rows:
         accuracy, bits = (
             _show(result, f"{part}/accuracy", "{:.2f}", 100),
             _show(result, f"{part}/bits_per_base", "{:.3f}"),
         )
-        table.add_row(label, accuracy, bits, style=style)
+        error = _show(result, f"{part}/standard_error", "{:.3f}") if f"{part}/standard_error" in result else ""
+        table.add_row(label, accuracy, bits, error, style=style)
     speed = _show(result, "train/tokens_per_second", "{:,.0f}")
     lines = (
         f"\n{result['genome/name']}, {result['genome/bases']:,} bases, {result['split/name']} split",

@@ -11,7 +11,7 @@ from torchmetrics import Metric
 
 
 class TokenMetrics(Metric):
-    """Sum code lengths and correct predictions over scored tokens, in total and by group (record).
+    """Sum code lengths and correct predictions over scored tokens, in total and by group (block of the genome).
 
     Parameters
     ----------
@@ -52,29 +52,26 @@ class TokenMetrics(Metric):
         scored : Tensor
             The scored tokens, bool (B, L).
         group : Tensor, optional
-            Group of each row, int64 (B,).
+            Group of each token, int64 (B, L).
         """
         sums = self.nats, self.base_nats, self.correct, self.count
         for total, values in zip(sums, (nats, base_nats, correct, scored), strict=True):
             if group is None or self.groups == 1:
                 total[0] += values.sum(dtype=total.dtype)
             else:
-                total.index_add_(0, group, values.flatten(1).sum(1, dtype=total.dtype))
+                total.index_add_(0, group.flatten(), values.reshape(group.numel(), -1).sum(1, dtype=total.dtype))
 
     def compute(self) -> dict[str, Tensor]:
         """Return loss (nats a token) and, of the bases, accuracy, bits_per_base and perplexity over all groups."""
         return self._means(self.nats.sum(), self.base_nats.sum(), self.correct.sum(), self.count.sum())
 
-    def by_group(self) -> list[dict[str, float]]:
-        """Return the same and the number of ``tokens`` of each group; nan for a group without a scored token.
+    def by_group(self) -> Tensor:
+        """Return the sums of each group: nats of tokens, nats of bases, correct bases, tokens; float64 (groups, 4).
 
         Every rank must call it: the sums are those of all ranks.
         """
         with self.sync_context():
-            sums = torch.stack([self.nats, self.base_nats, self.correct.double(), self.count.double()], dim=1).cpu()
-        return [
-            {key: float(value) for key, value in self._means(*row).items()} | {"tokens": int(row[-1])} for row in sums
-        ]
+            return torch.stack([self.nats, self.base_nats, self.correct, self.count], dim=1).double().cpu()
 
     def load_sums(self, sums: dict[str, Tensor]) -> bool:
         """Continue from the ``metric_state`` of another such metric; return False if it has other sums."""

@@ -62,8 +62,8 @@ class NextToken(LightningModule):
         Of dropout.
     has_unknown : bool
         Whether the genome has unknown letters, so that a batch may lack any known target. Such a batch is skipped.
-    groups : int
-        Records for which the test metrics are kept apart.
+    blocks : int
+        Blocks of the genome for which the test metrics are kept apart.
     compile : bool
         Compile the network in place.
     metadata : dict, optional
@@ -83,7 +83,7 @@ class NextToken(LightningModule):
         scheduler: Callable[[Optimizer], LRScheduler | ReduceLROnPlateau] | None = None,
         seed: int = 0,
         has_unknown: bool = True,
-        groups: int = 1,
+        blocks: int = 1,
         compile: bool = False,
         metadata: dict[str, Any] | None = None,
     ) -> None:
@@ -92,7 +92,7 @@ class NextToken(LightningModule):
         self._optimizer, self._scheduler, self.metadata = optimizer, scheduler, metadata or {}
         self.train_metrics = TokenMetrics(vocabulary.stride)
         self.val_metrics = TokenMetrics(vocabulary.stride)
-        self.test_metrics = TokenMetrics(vocabulary.stride, groups)
+        self.test_metrics = TokenMetrics(vocabulary.stride, blocks)
         self.reported: dict[str, dict[str, float]] = {}
         self._state: dict[str, Any] = {}  # by stage: validation must not disturb the state carried in training
         if compile:
@@ -176,11 +176,11 @@ class NextToken(LightningModule):
         self.test_metrics.reset()
 
     def test_step(self, batch: Batch, batch_idx: int) -> None:
-        """Score one chunk of the test part, by record."""
-        self._step(batch, "test", batch.group)
+        """Score one chunk of the test part, by block of the genome."""
+        self._step(batch, "test", batch.block)
 
     def on_test_epoch_end(self) -> None:
-        """Log the test metrics; the sums by record stay."""
+        """Report the test metrics; the sums by block stay."""
         self._report("test", reset=False)
 
     def _metric(self, stage: str) -> TokenMetrics:
@@ -205,7 +205,7 @@ class NextToken(LightningModule):
             )
         self.reported[stage] = metrics
         self.log_dict(metrics, logger=False)  # for callbacks: the best checkpoint, early stopping, the bar
-        if self.trainer.is_global_zero:
+        if self.trainer.is_global_zero and stage != "test":  # what is to be said of the test is known after the mixer
             for logger in self.trainer.loggers:
                 logger.log_metrics(metrics, step=self.global_step)
 

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 
+from genoseq.data.blocks import Blocks
 from genoseq.data.datamodule import GenomeData
 from genoseq.data.split import STAGES, ContiguousSplit, RandomWindowsSplit
 from genoseq.data.tokenizer import CharTokenizer, KmerTokenizer
@@ -89,8 +90,8 @@ def test_ranks_together_score_every_prediction_once(make_data, text, tokenizer, 
         data = make_data(**tokenizer)
         v = data.vocabulary
         streams = interval_streams(data.parts.test, v.k, v.stride, rows * world, warmup=64, piece=90)
-        groups = (streams.start >= 4000).astype(np.int64)
-        for batch in StreamChunks(streams, groups, rows, chunk, v.stride, rank, world):
+        blocks = Blocks(np.array([0, 4000]), np.array([0, 1]))
+        for batch in StreamChunks(streams, blocks, rows, chunk, v.stride, rank, world):
             tokens = data.on_after_batch_transfer(batch).tokens
             assert len(batch) <= rows and tokens.shape == (len(batch), batch.length + 1)
             assert batch.length <= chunk
@@ -98,7 +99,7 @@ def test_ranks_together_score_every_prediction_once(make_data, text, tokenizer, 
             for row, column in scored.nonzero().tolist():
                 position = int(batch.starts[row]) + (column + 1) * v.stride
                 assert tokens[row, column + 1] == slow_token(whole, position, v)
-                assert batch.group[row] == (position >= 4000)
+                assert batch.block[row, column] == (position >= 4000)
                 seen.append(position)
     assert sorted(seen) == [p for a, b in data.parts.test.tolist() for p in range(a + v.stride, b - v.k + 1, v.stride)]
 

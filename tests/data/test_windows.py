@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from genoseq.data.blocks import Blocks
 from genoseq.data.intervals import as_intervals
 from genoseq.data.split import STAGES, Parts, RandomWindowsSplit
 from genoseq.data.tokenizer import CharTokenizer, KmerTokenizer
@@ -91,7 +92,7 @@ def test_a_stream_may_be_read_past_the_genomes_end(make_genome):
 def test_moving_a_batch_moves_every_tensor():
     bits, ids = torch.ones(2, dtype=torch.bool), torch.tensor([1, 2])
     batch = Batch(ids, 5, bits, 7, bits[:, None], ids, True, ids).to("meta")
-    assert all(getattr(batch, name).is_meta for name in ("starts", "flip", "scored", "group", "tokens"))
+    assert all(getattr(batch, name).is_meta for name in ("starts", "flip", "scored", "block", "tokens"))
     assert (len(batch), batch.length, batch.step, batch.continues) == (2, 5, 7, True)
 
 
@@ -243,7 +244,7 @@ def test_no_rank_is_without_a_chunk(count, world):
     streams = Streams(np.arange(count) * 100, np.full(count, 5), np.arange(count) + 3)
     predictions = 0
     for rank in range(world):
-        chunks = StreamChunks(streams, np.zeros(count, np.int64), 64, 10, 1, rank, world)
+        chunks = StreamChunks(streams, Blocks(np.zeros(1, np.int64), np.zeros(1, np.int64)), 64, 10, 1, rank, world)
         assert len(chunks) >= 1
         for i in range(len(chunks)):
             batch = chunks[i]
