@@ -60,6 +60,7 @@ tensorboard: $(DONE) ## the curves of every run under outputs/
 bench: $(DONE) ## how well sweeps fill devices; peak memory a base (needs klebsiella: GENOSEQ_GENOME_DIR or the network)
 	$(BIN)/python -m benchmarks.launcher
 	$(BIN)/python -m benchmarks.memory
+	$(BIN)/python -m benchmarks.mixer 1 5 25
 
 wheel: $(DONE) ## build the wheel into dist/
 	$(BIN)/python -m build --wheel

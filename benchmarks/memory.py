@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
 # the child reads its own peak from Linux; getrusage would also count what this process was before the child began
 CHILD = """
@@ -31,11 +32,11 @@ SETTINGS = (
 )
 
 
-def peak(genome: str, seq_len: int) -> tuple[int, int]:
-    """Return (peak resident bytes, bases) of a short training run on `genome` with windows of `seq_len` tokens."""
+def train(genome: str, *overrides: str) -> tuple[int, dict[str, Any]]:
+    """Return the peak resident bytes of a short training run on `genome`, and its result."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "run"
-        words = [*SETTINGS, f"data.genome={genome}", f"data.seq_len={seq_len}", f"hydra.run.dir={out}"]
+        words = [*SETTINGS, f"data.genome={genome}", f"hydra.run.dir={out}", *overrides]
         done = subprocess.run(
             [sys.executable, "-c", CHILD, *words], capture_output=True, text=True, check=False, env=os.environ | LIVE
         )
@@ -43,13 +44,15 @@ def peak(genome: str, seq_len: int) -> tuple[int, int]:
             raise SystemExit(done.stderr.strip() or f"training on {genome} failed")
         result = json.loads((out / "result.json").read_text())
     kilobytes = next(int(line.split()[1]) for line in done.stdout.splitlines() if line.startswith("PEAK"))
-    return 1024 * kilobytes, result["genome/bases"]
+    return 1024 * kilobytes, result
 
 
 def main(small: str = "hpylori", large: str = "klebsiella") -> None:
     """Print one line a window length."""
     for seq_len in (50, 5000):
-        (low, few), (high, many) = peak(small, seq_len), peak(large, seq_len)
+        words = f"data.seq_len={seq_len}", "mixer=none"
+        (low, one), (high, two) = train(small, *words), train(large, *words)
+        few, many = one["genome/bases"], two["genome/bases"]
         rise = (high - low) / (many - few)
         print(
             f"data.seq_len={seq_len}: {low / 2**20:.0f} MiB at {few:,} bases, {high / 2**20:.0f} MiB at {many:,}: "

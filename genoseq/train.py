@@ -118,11 +118,13 @@ def _finish(
         return val
     if stopped is None:
         if mixer is not None:
+            mixing = time.perf_counter()
             module.to(trainer.strategy.root_device)
             mixer.fit(module, data, cfg.seed)
             models = mix(mixer, module, data, data, models)
             add_mixer(best_path, checkpoint, mixer)
-        measured = {"test/loss": module.reported["test"]["test/loss"], **prefixed(models)}
+            measured["mixer/seconds"] = time.perf_counter() - mixing
+        measured |= {"test/loss": module.reported["test"]["test/loss"], **prefixed(models)}
         for logger in trainer.loggers:
             logger.log_metrics(measured, step=trainer.global_step)
         write_csv(run.path / "blocks.csv", block_rows(data, models))
