@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import subprocess
+import sys
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -118,7 +119,20 @@ def provenance(device: str) -> dict[str, Any]:
         "git/dirty": dirty,
         "host/cpus": len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count(),
         "host/device": _device(device),
+        "host/peak_memory": peak_memory(),
     }
+
+
+def peak_memory() -> int | None:
+    """Return the most memory that this process has held so far, in bytes; None on Windows, which does not say.
+
+    Linux counts what the process that started this one held at that moment too.
+    """
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
 
 
 def _git() -> tuple[str | None, bool | None]:

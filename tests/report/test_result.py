@@ -42,6 +42,7 @@ def test_versions_are_those_in_use() -> None:
     for name in ("torch", "lightning"):
         assert found[f"version/{name}"] == metadata.version(name)
     assert found["version/genoseq"] and found["version/hydra"] and found["host/cpus"] >= 1 and found["host/device"]
+    assert 1e7 < found["host/peak_memory"] < 1e12  # bytes, not kilobytes
     assert json.loads(json.dumps(found)) == found
 
 
