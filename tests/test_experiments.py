@@ -50,7 +50,7 @@ def run(study: str, path: Path = Path(sys.executable).parent, **variables: str) 
 
 
 def test_every_folder_is_a_study() -> None:
-    assert len(STUDIES) == 5
+    assert len(STUDIES) == 6
     for study in STUDIES:
         assert {"README.md", "plot.py", "run.sh", "results.csv"} <= {
             p.name for p in (ROOT / "experiments" / study).iterdir()
@@ -211,6 +211,44 @@ def test_report_compares_the_split_that_leaks(tmp_path: Path) -> None:
         report.record(tmp_path)
     with pytest.raises(UserError, match="must end in 1, 2 or 3"):
         report.model_number(("experiment=tokens",))
+
+
+def test_compressors_pairs_blocks(tmp_path: Path) -> None:
+    compressors = module("compressors")
+    rng = np.random.default_rng(0)
+    network, gain, more = rng.normal(1.8, 0.05, 40), rng.normal(0.05, 0.02, 40), rng.normal(0.01, 0.01, 40)
+    blocks = pd.DataFrame({"bases": 10_000, "network/bits_per_base": network, "test/bits_per_base": network - gain})
+    blocks["adaptive/bits_per_base"] = blocks["test/bits_per_base"] - more
+    told = {"genome/name": "one", "genome/bases": 1_000_000, "model/name": "rnn1", "tokens/stride": 1}
+    for name, k, overrides in (("kmer", 4, ["data=kmer"]), ("char", 1, []), ("record", 1, ["experiment=record"])):
+        write_run(tmp_path / name, told | {"tokens/k": k}, *overrides)
+        blocks.to_csv(tmp_path / name / "blocks.csv", index=False)
+    for name in ("ablation.csv", "occurrences.csv"):
+        (tmp_path / "char" / name).write_text("some\n1\n")
+    tables = compressors.record(tmp_path)
+    results = tables["results.csv"]
+    assert sorted(results["model"]) == ["record", "rnn1, characters", "rnn1, overlapping 4-mers"]
+    for key, fewer in (("mixed", gain), ("reading", more)):
+        expected = [-fewer.mean(), fewer.std(ddof=1) / math.sqrt(40), -np.median(fewer)]
+        for name, value in zip(("difference", "standard_error", "median"), expected, strict=True):
+            assert results[f"{key}/{name}"].tolist() == pytest.approx([value] * 3)
+    assert tables["ablation.csv"].to_dict("records") == [{"some": 1, "genome": "one", "model": "rnn1, characters"}]
+
+
+def test_the_gains_add_up_to_the_results() -> None:
+    folder = ROOT / "experiments" / "compressors"
+    results, ablation, occurrences = (
+        pd.read_csv(folder / f"{name}.csv") for name in ("results", "ablation", "occurrences")
+    )
+    for run in results[results["model"].str.endswith("characters")].to_dict("records"):
+        smaller, where = (each[each["genome"] == run["genome"]] for each in (ablation, occurrences))
+        whole = smaller.iloc[-1]
+        assert whole[["repeats", "network", "test/more"]].tolist() == [True, True, 0]
+        for name in ("test", "adaptive"):  # the mixer of all experts is the run's own
+            assert whole[f"{name}/bits_per_base"] == pytest.approx(run[f"{name}/bits_per_base"], abs=1e-9)
+        for name in ("test", "adaptive", "network"):
+            mean = (where["share"] * where[f"{name}/bits_per_base"]).sum()
+            assert mean == pytest.approx(run[f"{name}/bits_per_base"], abs=1e-5)
 
 
 def test_a_study_without_results_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
