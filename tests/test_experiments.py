@@ -237,11 +237,10 @@ def test_compressors_pairs_blocks(tmp_path: Path) -> None:
 
 def test_the_gains_add_up_to_the_results() -> None:
     folder = ROOT / "experiments" / "compressors"
-    results, ablation, occurrences = (
-        pd.read_csv(folder / f"{name}.csv") for name in ("results", "ablation", "occurrences")
-    )
+    files = ("results", "ablation", "occurrences", "blocks")
+    results, ablation, occurrences, blocks = (pd.read_csv(folder / f"{name}.csv") for name in files)
     for run in results[results["model"].str.endswith("characters")].to_dict("records"):
-        smaller, where = (each[each["genome"] == run["genome"]] for each in (ablation, occurrences))
+        smaller, where, block = (each[each["genome"] == run["genome"]] for each in (ablation, occurrences, blocks))
         whole = smaller.iloc[-1]
         assert whole[["repeats", "network", "test/more"]].tolist() == [True, True, 0]
         for name in ("test", "adaptive"):  # the mixer of all experts is the run's own
@@ -249,6 +248,8 @@ def test_the_gains_add_up_to_the_results() -> None:
         for name in ("test", "adaptive", "network"):
             mean = (where["share"] * where[f"{name}/bits_per_base"]).sum()
             assert mean == pytest.approx(run[f"{name}/bits_per_base"], abs=1e-5)
+            mean = np.average(block[f"{name}/bits_per_base"], weights=block["bases"])
+            assert mean == pytest.approx(run[f"{name}/bits_per_base"], abs=1e-9)
 
 
 def test_a_study_without_results_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

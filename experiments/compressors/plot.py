@@ -31,7 +31,7 @@ def difference(one: Sums, other: Sums) -> tuple[float, float]:
 
 
 def record(sweep: Path) -> common.Tables:
-    """Return a row a run with its differences by block; the smaller mixers; the test bases by where they occur."""
+    """Return a row a run with its differences by block; of characters the blocks, smaller mixers and occurrences."""
     runs = common.finished_runs(sweep)
     runs["genome"], runs["model"] = runs["genome/name"], [model(run) for run in runs.to_dict("records")]
     for run in runs.itertuples():
@@ -47,7 +47,7 @@ def record(sweep: Path) -> common.Tables:
             runs.loc[run.Index, f"{key}/median"] = np.median((one - other)[:, 0] / one[:, 2]) / np.log(2)
     runs = runs.sort_values(["genome/bases", "tokens/k", "tokens/stride", "model"])
     tables = {"results.csv": runs.reindex(columns=COLUMNS)}
-    for name in ("ablation.csv", "occurrences.csv"):
+    for name in ("blocks.csv", "ablation.csv", "occurrences.csv"):
         parts = [
             pd.read_csv(common.run_file(run["folder"], name, "run ablation.py first")).assign(
                 genome=run["genome"], model=run["model"]
