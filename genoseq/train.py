@@ -32,6 +32,8 @@ def _check(cfg: DictConfig) -> None:
         raise UserError(f"positions must be 0 or a number of windows over each base, got {cfg.positions}")
     if cfg.baseline not in (True, False, "all"):
         raise UserError(f"baseline must be true, false or all, got {cfg.baseline}")
+    if cfg.passes is not None and (not isinstance(cfg.passes, (int, float)) or cfg.passes <= 0):
+        raise UserError(f"passes must be null or a number above 0, got {cfg.passes}")
     if not isinstance(cfg.compile, bool):
         raise UserError(f"compile must be true or false, got {cfg.compile}")
 
@@ -61,6 +63,8 @@ def _train(cfg: DictConfig, run: RunFolder) -> float | None:
     data.setup("fit")
     if mixer is not None:
         check_split(data)
+    if cfg.passes is not None:
+        cfg.trainer.max_steps = min(cfg.trainer.max_steps, data.steps_of(cfg.passes))
     module = build.build_module(cfg, data)
     step = checkpoint.resumed_step(cfg, module, run.path)
     baselines: Baselines | None = None

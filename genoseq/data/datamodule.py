@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable, Sequence
 from functools import cached_property
 
@@ -11,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from genoseq.data.blocks import Blocks
 from genoseq.data.genome import Genome
-from genoseq.data.intervals import usable
+from genoseq.data.intervals import bases, usable
 from genoseq.data.sources import load_genome
 from genoseq.data.split import Parts, Split, check_count
 from genoseq.data.tokenizer import Tokenizer
@@ -157,6 +158,10 @@ class GenomeData(LightningDataModule):
     @property
     def _rank(self) -> tuple[int, int]:
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    def steps_of(self, passes: float) -> int:
+        """Return the steps of one device in which so many times the training part's bases are read."""
+        return math.ceil(passes * bases(self.parts.train) / (self.batch_size * self.seq_len * self.vocabulary.stride))
 
     @property
     def windows_per_segment(self) -> int:

@@ -19,6 +19,8 @@ class LSTM(nn.Module):
         Widths of the embedding and of each LSTM layer, and how many layers.
     dropout : float
         Probability of a zero between layers in training (Lightning's module reseeds it every step).
+    output_dropout : float
+        Probability of a zero in the last layer's output in training.
     forget_bias : float
         Initial bias of the forget gates. A 1 lets a new network remember (Jozefowicz, Zaremba and Sutskever,
         "An empirical exploration of recurrent network architectures", 2015); 0 is PyTorch's own start.
@@ -32,12 +34,14 @@ class LSTM(nn.Module):
         num_layers: int = 1,
         dropout: float = 0.0,
         forget_bias: float = 0.0,
+        output_dropout: float = 0.0,
     ) -> None:
         super().__init__()
         self.embedding = nn.Embedding(vocab_size, embed_dim)
         self.lstm = nn.LSTM(
             embed_dim, hidden_size, num_layers, batch_first=True, dropout=dropout if num_layers > 1 else 0.0
         )
+        self.output_dropout = nn.Dropout(output_dropout)
         self.head = nn.Linear(hidden_size, vocab_size)
         if forget_bias:
             with torch.no_grad():
@@ -61,4 +65,4 @@ class LSTM(nn.Module):
         state : tuple of Tensor
         """
         out, state = self.lstm(self.embedding(tokens), state)
-        return self.head(out), state
+        return self.head(self.output_dropout(out)), state

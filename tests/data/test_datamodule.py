@@ -1,4 +1,5 @@
 import hashlib
+import math
 from itertools import pairwise
 from types import SimpleNamespace
 
@@ -192,3 +193,9 @@ def test_a_genome_shorter_than_a_window_is_named(fasta):
         GenomeData(fasta, CharTokenizer, ContiguousSplit(), seq_len=4000).prepare_data()
     for part in ("'two'", "two.fa", "'a'", "4,000 bases", "data.seq_len=4000", "needs 4,001"):
         assert part in str(error.value)
+
+
+def test_steps_of_passes(make_data):
+    data = make_data(k=1, batch_size=8, seq_len=16)
+    train = int(np.diff(data.parts.train).sum())
+    assert data.steps_of(2.5) == math.ceil(2.5 * train / (8 * 16))
