@@ -14,7 +14,7 @@ ROOT = Path(__file__).parent.parent
 FILES = Path(__file__).parent / "data" / "files"
 LINES = [
     shlex.split(line, comments=True)
-    for page in (ROOT / "README.md", ROOT / "docs" / "cluster.md")
+    for page in (ROOT / "README.md", ROOT / "docs" / "cluster.md", ROOT / "docs" / "search.md")
     for block in re.findall(r"```bash\n(.*?)```", page.read_text(), re.S)
     for line in block.splitlines()
     if line.strip() and not line.startswith("#")
