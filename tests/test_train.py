@@ -10,6 +10,7 @@ import yaml
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from genoseq.app import build
+from genoseq.errors import UserError
 from genoseq.files import read_metrics
 
 FILES = Path(__file__).parent / "data" / "files"
@@ -191,6 +192,14 @@ def test_the_console_ends_with_the_table(ran):
     assert f"files:   {ran.folder}" in end
     assert f"tensorboard --logdir {ran.folder}" in end
     assert f"{ran.json()['test/bits_per_base']:.3f}" in end
+
+
+def test_passes_end_a_run_before_its_steps(train, tmp_path):
+    # 4,434 training bases in steps of 8 windows of 32
+    ran = train(tmp_path / "a", "passes=0.5", "logger=none", "baseline=false")
+    assert ran.json()["train/steps"] == 9
+    with pytest.raises(UserError, match="passes must be"):
+        train(tmp_path / "b", "passes=0", "logger=none")
 
 
 def test_split_bed_makes_the_same_parts_again(train, tmp_path):

@@ -64,7 +64,8 @@ def _draw(axes: Axes, metrics: pandas.DataFrame, metric: str, lines: Mapping[str
     train, val, test, adaptive, network = (_finite(metrics, f"{stage}/{metric}") for stage in stages)
     axes.plot(train.index, train, color="C0", alpha=0.6, marker=_marker(train), label="train")
     axes.plot(val.index, val, color="C0", linewidth=2.5, marker=_marker(val), label="validation")
-    axes.plot(test.index[-1:], test[-1:], "D", color="C0", markeredgecolor="black", label="test")
+    label = "test, with the mixer" if len(network) else "test"
+    axes.plot(test.index[-1:], test[-1:], "D", color="C0", markeredgecolor="black", label=label)
     for points, marker, label in ((adaptive, "^", "test, adaptive"), (network, "o", "test, network alone")):
         if len(points):
             axes.plot(points.index[-1:], points[-1:], marker, color="C0", markeredgecolor="black", label=label)
