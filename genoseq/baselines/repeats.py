@@ -14,6 +14,8 @@ from genoseq.baselines.counts import CHUNK, Codes, compiled
 from genoseq.data.intervals import Intervals, bases
 from genoseq.errors import UserError
 
+LONGEST = 32
+"""Longest word that is looked for, in bases."""
 PROBES = 4
 """Slots in a row where a word may be; if all of them hold others, it takes the first."""
 MEMORY, FAILURES, DECAY = 16, 8, 0.95
@@ -122,15 +124,15 @@ def _read(
 
 
 class Repeats:
-    """Pointers to where the last `length` bases (1 to 32) occurred before, on either strand.
+    """Pointers to where the last `length` bases (1 to `LONGEST`) occurred before, on either strand.
 
     Indexes the intervals of a genome, letter ids `codes` (n_bases,), which are kept by reference. A word's latest
     occurrence counts. No pointer goes from one interval into another.
     """
 
     def __init__(self, codes: Codes, intervals: Intervals, length: int = 16) -> None:
-        if not 1 <= length <= 32:
-            raise UserError(f"repeats are found by 1 to 32 bases, got {length}")
+        if not 1 <= length <= LONGEST:
+            raise UserError(f"repeats are found by 1 to {LONGEST} bases, got {length}")
         self._length, self._past = length, (codes, intervals, _index(codes, intervals))
         nobody, nowhere = np.zeros((0, 2), dtype=_POINTER), np.zeros((0, 2, 0), dtype=_PREDICTION)
         _read(*self._past, 0, bases(intervals), length, True, *self._past, nobody, False, nowhere)

@@ -57,7 +57,7 @@ def prefixed(models: dict[str, Sums]) -> dict[str, float]:
 def block_rows(data: GenomeData, models: dict[str, Sums]) -> list[dict[str, Any]]:
     """Return one row a scored block: record, start in it, scored bases, and each model's bits per base of it."""
     blocks, records = data.blocks, data.genome.records
-    scored = np.flatnonzero(next(iter(models.values()))[:, 2])
+    scored = np.flatnonzero(np.min([sums[:, 2] for sums in models.values()], axis=0))  # k-mers straddle blocks
     return [
         {
             "record": records[blocks.record[i]].name,

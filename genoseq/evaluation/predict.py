@@ -35,13 +35,12 @@ def predict(module: NextToken, data: GenomeData, parts: Parts, stage: str) -> It
     v = data.vocabulary
     rows = max(data.eval_rows, bases(parts.of(stage)) // (STREAM * v.stride))
     streams = data.streams(parts, stage, rows)
-    training = module.training
-    module.eval()
     precision = module.trainer.precision_plugin.forward_context if module._trainer else nullcontext
     for first in range(0, len(streams.start), data.eval_rows):
         block = slice(first, first + data.eval_rows)
         chunks = data.chunks(Streams(streams.start[block], streams.warmup[block], streams.scored[block]))
-        at, log_probs, state = [], [], None
+        at, log_probs, state, training = [], [], None, module.training
+        module.eval()
         for index in range(len(chunks)):
             batch = data.on_after_batch_transfer(chunks[index].to(module.device))
             with precision():
@@ -52,6 +51,6 @@ def predict(module: NextToken, data: GenomeData, parts: Parts, stage: str) -> It
             position = (batch.starts[:, None] + offset).view(*scores.scored.shape, v.stride)
             at.append(position[scores.scored].flatten().cpu())
             log_probs.append(scores.log_probs[scores.scored].flatten(0, 1).cpu())
+        module.train(training)
         order = torch.cat(at).argsort()
         yield Predicted(torch.cat(at)[order].numpy(), torch.cat(log_probs)[order])
-    module.train(training)

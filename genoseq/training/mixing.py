@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -16,6 +17,7 @@ from torch.nn.functional import nll_loss
 
 from genoseq.baselines.counts import LONGEST
 from genoseq.baselines.experts import Experts
+from genoseq.baselines.repeats import LONGEST as LONGEST_REPEAT
 from genoseq.data.intervals import Intervals, as_intervals, bases, intersect, spread
 from genoseq.errors import UserError
 from genoseq.evaluation.predict import predict
@@ -77,12 +79,18 @@ class ExpertMixer:
         online_size: int = 1024,
         online_lr: float = 0.0005,
     ) -> None:
-        if not orders or not all(isinstance(order, int) and 0 <= order <= LONGEST for order in orders):
-            raise UserError(f"mixer.orders must be whole numbers from 0 to {LONGEST}, got {list(orders)}")
+        known = all(isinstance(order, int) and 0 <= order <= LONGEST for order in orders)
+        if not known or not 0 < len(orders) == len(set(orders)):
+            raise UserError(f"mixer.orders must be different whole numbers from 0 to {LONGEST}, got {list(orders)}")
         sizes = {"repeat": repeat, "steps": steps, "batch_size": batch_size, "online_size": online_size}
         for name, value in (sizes | {"hidden": hidden}).items():
             if not isinstance(value, int) or value < (name != "hidden"):
                 raise UserError(f"mixer.{name} must be a whole number of at least {int(name != 'hidden')}, got {value}")
+        for name, rate in (("lr", lr), ("online_lr", online_lr)):
+            if not isinstance(rate, (int, float)) or not 0 <= rate < math.inf:
+                raise UserError(f"mixer.{name} must be a number of at least 0, got {rate}")
+        if repeat > LONGEST_REPEAT:
+            raise UserError(f"mixer.repeat must be at most {LONGEST_REPEAT} bases, got {repeat}")
         self.orders, self.repeat, self.hidden = tuple(orders), repeat, hidden
         self.steps, self.batch_size, self.lr = steps, batch_size, lr
         self.online_size, self.online_lr = online_size, online_lr
@@ -111,7 +119,9 @@ class ExpertMixer:
         if fitted < 1:
             return
         optimizer = torch.optim.AdamW(self.net.parameters(), self.lr)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.lr, self.steps, pct_start=0.2)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(
+            optimizer, self.lr, self.steps, pct_start=0.21
+        )  # 0.2 fails at 5 steps
         best, kept = self._cost(features[0, fitted:], digit[fitted:]), copy.deepcopy(self.net)
         for step in range(self.steps):
             rows = torch.randint(fitted, (self.batch_size,))
@@ -121,7 +131,9 @@ class ExpertMixer:
             torch.autograd.backward(loss)
             optimizer.step()
             schedule.step()
-            if (step + 1) % 50 == 0 and (cost := self._cost(features[0, fitted:], digit[fitted:])) < best:
+            if (step + 1) % 50 and step + 1 < self.steps:
+                continue
+            if (cost := self._cost(features[0, fitted:], digit[fitted:])) < best:
                 best, kept = cost, copy.deepcopy(self.net)
         self.net = kept
 
@@ -213,11 +225,19 @@ class ExpertMixer:
             If they are not those of this mixer.
         """
         try:
+            if not all(map(_is_plain, state.values())):
+                raise TypeError("not float32 weights that the file holds")
             with torch.device("meta"):  # takes no memory, whatever the file says
                 self.net = Mixer(self.experts, len(state["mlp.0.weight"]) if "mlp.0.weight" in state else 0)
             self.net.load_state_dict(state, assign=True)
         except (RuntimeError, TypeError, AttributeError, KeyError) as error:
             raise UserError("the checkpoint's mixer has other weights than its settings say") from error
+
+
+def _is_plain(weight: Tensor) -> bool:
+    """Return whether a tensor of a file takes as much memory as it says, in the type of a mixer's weights."""
+    strided = weight.is_cpu and weight.layout == torch.strided and weight.dtype == torch.float32
+    return strided and weight.is_contiguous()
 
 
 def check_split(data: GenomeData) -> None:
