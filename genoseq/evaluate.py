@@ -40,8 +40,8 @@ def _evaluate(cfg: DictConfig, run: RunFolder) -> float:
     from genoseq.files import write_csv, write_json
     from genoseq.report.evaluation import evaluation_result, print_evaluation
 
-    if cfg.mixer not in ("checkpoint", "none"):
-        raise UserError(f"mixer must be checkpoint or none, got {cfg.mixer}")
+    if cfg.mixer not in ("checkpoint", None):
+        raise UserError("mixer must be checkpoint or none: the mixer is the checkpoint's own")
     checkpoint = load_checkpoint(cfg.ckpt)
     metadata = checkpoint["genoseq"]
     # this command's folders and sizes

@@ -320,3 +320,12 @@ def test_checkpoints_config_is_plain() -> None:
 
     assert kinds(metadata) <= {dict, list, str, int, float, bool, type(None)}
     assert metadata["config"]["data"]["genome"] == [str(Path("one.fa").resolve())]
+
+
+PRESETS = [(group, name) for group in ("experiment", "hparams_search") for name in options(group) if name != "record"]
+
+
+@pytest.mark.parametrize(("group", "name"), PRESETS)
+def test_only_the_bare_command_mixes(group: str, name: str) -> None:
+    assert compose(f"{group}={name}").mixer is None
+    assert compose().mixer._target_ == "genoseq.training.mixing.ExpertMixer"

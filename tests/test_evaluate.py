@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from genoseq.app.checkpoint import load_checkpoint, restore_data, restore_module
 from genoseq.data.genome import read_genome
+from genoseq.training import mixing
 
 FILES = Path(__file__).parent / "data" / "files"
 LETTERS = FILES / "hpylori_start.txt"
@@ -219,3 +220,50 @@ def test_the_file_of_the_split_is_gone(train: Callable[..., Any], evaluate: Call
     other = evaluate(f"data.genome={SMALL}", run=run)
     assert "left out" in other.out and str(bed) in other.out
     totals(other)
+
+
+MODELS = ("test", "network", "adaptive")
+TOKENS = {"char": (), "kmer": ("data=kmer", "data.k=4"), "kmer_disjoint": ("data=kmer_disjoint", "data.k=3")}
+
+
+@pytest.mark.parametrize("tokens", TOKENS)
+def test_a_mixer_is_evaluated_as_it_was_tested(
+    train: Callable[..., Any], evaluate: Callable[..., Any], home: Path, monkeypatch: pytest.MonkeyPatch, tokens: str
+) -> None:
+    monkeypatch.setattr(mixing, "CONSTANT_BELOW", 0)
+    mixer = ("mixer=experts", "mixer.orders=[1,2,3,11]", "mixer.steps=20")
+    run = train(f"mixed_{tokens}", *TOKENS[tokens], *mixer)
+    result = run.json()
+    names = [f"{model}/{name}" for model in MODELS for name in ("bits_per_base", "accuracy", "perplexity")]
+    assert len({result[f"{model}/bits_per_base"] for model in MODELS}) == 3 and "test/standard_error" not in result
+    saved = torch.load(run.folder / "checkpoints" / "best.ckpt", weights_only=True)
+    assert saved["genoseq"]["mixer"]["mlp.0.weight"].shape == (16, 3 * 7)
+    own = evaluate("baseline=false", run=run)
+    for name in ("test/loss", *names):
+        assert own.json("evaluation.json")[name] == pytest.approx(result[name], rel=1e-6), name
+    total, rows = totals(other := evaluate(f"data.genome={PLASMIDS}", "baseline=false", run=run)), records(other)
+    for model in ("network", "adaptive"):
+        bits = [float(row[f"{model}/bits_per_base"]) for row in rows]
+        assert min(bits) <= total[f"{model}/bits_per_base"] <= max(bits)
+    alone = evaluate("baseline=false", "mixer=none", run=run).json("evaluation.json")
+    assert alone["test/bits_per_base"] == pytest.approx(result["network/bits_per_base"], rel=1e-6)
+    assert "network/bits_per_base" not in alone
+    if tokens != "char":
+        return
+    (run.folder / "result.json").unlink()  # killed while it mixed
+    again = train(f"mixed_{tokens}", *TOKENS[tokens], *mixer).json()
+    assert {name: again[name] for name in names} == {name: result[name] for name in names}
+    genome = (home / "genome.txt").rename(home / "aside.txt").with_name("genome.txt")
+    try:
+        refused = evaluate(f"data.genome={SMALL}", run=run, code=2)
+        alone = evaluate(f"data.genome={SMALL}", "mixer=none", run=run)
+    finally:
+        (home / "aside.txt").replace(genome)
+    assert refused.err.count("\n") == 1 and "mixer=none" in refused.err and str(genome) in refused.err
+    totals(alone)
+
+
+def test_a_split_of_windows_refuses_the_mixer(run_verb: Callable[..., Any], tiny: tuple[str, ...], home: Path) -> None:
+    overrides = (*tiny, f"data.genome={home / 'genome.txt'}", "data/split=random_windows", "mixer=experts")
+    ran = run_verb("train", home / "leaking", *overrides)
+    assert ran.code == 2 and ran.err.count("\n") == 1 and "mixer=none" in ran.err

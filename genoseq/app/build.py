@@ -76,6 +76,8 @@ def build_data(cfg: Any) -> GenomeData:
 
 def build_mixer(cfg: Any) -> ExpertMixer | None:
     """Build the mixer of a config's ``mixer`` node, None for an empty one."""
+    if isinstance(cfg, str):
+        raise UserError(f"mixer must be experts or none, got {cfg}")
     mixer: ExpertMixer | None = instantiate(cfg, ExpertMixer) if cfg else None
     return mixer
 
