@@ -68,6 +68,10 @@ def _evaluate(cfg: DictConfig, run: RunFolder) -> float:
         module.to(trainer.strategy.root_device)
         models = mix(mixer, module, data, training_data, models)
     if is_main_process():
+        if mixer is None and metadata["config"].get("mixer") is not None and cfg.mixer == "checkpoint":
+            print(
+                "The checkpoint has no mixer's weights, which only a finished run's best.ckpt has: the network alone."
+            )
         if training_data is None:
             print(f"Baselines and leakage are left out: {why_not}")
         result, records = evaluation_result(

@@ -42,7 +42,7 @@ def base_metrics(sums: Sums) -> dict[str, float]:
     nats, correct, bases = sums.sum(axis=0)
     cost = nats / bases if bases else math.nan
     out = {"accuracy": correct / bases if bases else math.nan, "bits_per_base": cost / math.log(2)}
-    out["perplexity"] = math.exp(cost)
+    out["perplexity"] = float(np.exp(cost))  # infinite, not an error, where training went wrong
     if (n := len(sums)) > 1:
         square = ((sums[:, 0] - cost * sums[:, 2]) ** 2).sum() * n / (n - 1)
         out["standard_error"] = math.sqrt(square) / bases / math.log(2)

@@ -22,7 +22,8 @@ class Mixer(nn.Module):
     Parameters
     ----------
     experts : int
-        Number of experts; the last one, the network, alone has a weight at first.
+        Number of experts. At first the last one, the network, has weight 1 and the two before it, the repeat models, a
+        half: a validation part without repeats does not tell what they are worth.
     hidden : int
         Hidden units; 0 = constant weights.
     """
@@ -30,7 +31,7 @@ class Mixer(nn.Module):
     def __init__(self, experts: int, hidden: int) -> None:
         super().__init__()
         self.base = nn.Parameter(torch.zeros(experts + 4))
-        self.base.data[experts - 1] = 1.0
+        self.base.data[experts - 3 : experts] = torch.tensor([0.5, 0.5, 1.0])
         self.mlp = None
         if hidden:
             last = nn.Linear(hidden, experts + 4)

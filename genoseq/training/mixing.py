@@ -79,6 +79,7 @@ class ExpertMixer:
         online_size: int = 1024,
         online_lr: float = 0.0005,
     ) -> None:
+        orders = [orders] if isinstance(orders, int) else orders
         known = all(isinstance(order, int) and 0 <= order <= LONGEST for order in orders)
         if not known or not 0 < len(orders) == len(set(orders)):
             raise UserError(f"mixer.orders must be different whole numbers from 0 to {LONGEST}, got {list(orders)}")
