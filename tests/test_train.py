@@ -37,7 +37,7 @@ KEYS = {
     *("genome/name", "genome/bases", "genome/sha256", "git/commit", "git/dirty"),
     *(f"version/{name}" for name in ("genoseq", "python", "torch", "lightning", "hydra")),
 }
-TIMES = {"seconds", "train/tokens_per_second"}
+TIMES = {"seconds", "mixer/seconds", "train/tokens_per_second", "host/peak_memory"}
 
 
 @pytest.fixture(scope="module", autouse=True)

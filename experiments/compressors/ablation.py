@@ -53,10 +53,10 @@ def ablate(module: NextToken, data: GenomeData, settings: dict[str, Any], seed: 
     cases = [(longest, repeats, True) for repeats in (False, True) for longest in lengths]
     for longest, repeats, network in [(orders[-1], True, False), *cases]:
         mixer = Subset(**settings)
-        pointers = mixer.experts - len(orders) - 1
+        pointers = len(mixer.start) - len(orders) - 1
         kept = [order <= longest for order in orders] + [repeats] * pointers + [network]
         mixer.said, mixer.keep = said, np.flatnonzero(kept).tolist()
-        mixer.experts = len(mixer.keep)
+        mixer.start = [mixer.start[i] for i in mixer.keep]
         mixer.fit(module, data, seed)
         sums.append(mixer.score(module, data, data))
         rows.append({"longest": longest, "repeats": repeats, "network": network})

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
@@ -21,17 +22,16 @@ class Mixer(nn.Module):
 
     Parameters
     ----------
-    experts : int
-        Number of experts. At first the last one, the network, has weight 1 and the two before it, the repeat models, a
-        half: a validation part without repeats does not tell what they are worth.
+    start : sequence of float
+        Weight of each expert before the fit.
     hidden : int
         Hidden units; 0 = constant weights.
     """
 
-    def __init__(self, experts: int, hidden: int) -> None:
+    def __init__(self, start: Sequence[float], hidden: int) -> None:
         super().__init__()
-        self.base = nn.Parameter(torch.zeros(experts + 4))
-        self.base.data[experts - 3 : experts] = torch.tensor([0.5, 0.5, 1.0])
+        experts = len(start)
+        self.base = nn.Parameter(torch.tensor([*start, 0.0, 0.0, 0.0, 0.0]))
         self.mlp = None
         if hidden:
             last = nn.Linear(hidden, experts + 4)

@@ -95,8 +95,9 @@ class ExpertMixer:
         self.orders, self.repeat, self.hidden = tuple(orders), repeat, hidden
         self.steps, self.batch_size, self.lr = steps, batch_size, lr
         self.online_size, self.online_lr = online_size, online_lr
-        self.experts = len(self.orders) + 3  # with two repeat models, and the network
-        self.net = Mixer(self.experts, 0)
+        # k-mer experts, two repeat models (a validation part without repeats does not tell their worth), the network
+        self.start = [0.0] * len(self.orders) + [0.5, 0.5, 1.0]
+        self.net = Mixer(self.start, 0)
 
     def fit(self, module: NextToken, data: GenomeData, seed: int) -> None:
         """Fit the weights; neither the network nor the experts learn anything more."""
@@ -116,7 +117,7 @@ class ExpertMixer:
         digit = torch.cat([digits for some in learn for digits, _ in some])
         features = torch.cat([features for some in learn for _, features in some], dim=1)
         fitted = len(digit) - sum(len(digits) for digits, _ in learn[-1]) // 4
-        self.net = Mixer(self.experts, self.hidden if bases(data.parts.val) >= CONSTANT_BELOW else 0)
+        self.net = Mixer(self.start, self.hidden if bases(data.parts.val) >= CONSTANT_BELOW else 0)
         if fitted < 1:
             return
         optimizer = torch.optim.AdamW(self.net.parameters(), self.lr)
@@ -229,7 +230,7 @@ class ExpertMixer:
             if not all(map(_is_plain, state.values())):
                 raise TypeError("not float32 weights that the file holds")
             with torch.device("meta"):  # takes no memory, whatever the file says
-                self.net = Mixer(self.experts, len(state["mlp.0.weight"]) if "mlp.0.weight" in state else 0)
+                self.net = Mixer(self.start, len(state["mlp.0.weight"]) if "mlp.0.weight" in state else 0)
             self.net.load_state_dict(state, assign=True)
         except (RuntimeError, TypeError, AttributeError, KeyError) as error:
             raise UserError("the checkpoint's mixer has other weights than its settings say") from error
