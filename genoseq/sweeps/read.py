@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
+import sys
 from collections.abc import Collection, Iterable
 from pathlib import Path
 from typing import Any
@@ -186,8 +187,9 @@ def _scalar(value: Any) -> Any:
 
 def _number(value: Any) -> float:
     """Return a finite number; nan for all else."""
-    return float(value) if type(value) in (int, float) and abs(value) < 2**63 else math.nan
+    return float(value) if type(value) in (int, float) and abs(value) <= sys.float_info.max else math.nan
 
 
 def _whole(value: Any) -> int | None:
-    return None if math.isnan(number := _number(value)) else int(number)
+    """Return a number as an integer of 64 bits, None if it is none."""
+    return int(number) if abs(number := _number(value)) < 2**63 else None

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from sweep_folders import Fake, grid, write
 
@@ -119,6 +119,7 @@ json_values = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from([*METRICS, "name", "state", "seed", "a b"]), json_values, min_size=1))
+@example({"val/bits_per_base": 2.0**63, "train/steps": 2.0**63})
 def test_any_result_is_a_row(tmp_path_factory: pytest.TempPathFactory, result: dict[str, Any]) -> None:
     folder = tmp_path_factory.mktemp("sweep")
     write(folder, [Fake({"seed": 0}, 1.9), Fake({"seed": 1}, 1.9, state="waiting")])
