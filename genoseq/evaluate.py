@@ -36,7 +36,7 @@ def _report_again(run: RunFolder) -> float:
 def _evaluate(cfg: DictConfig, run: RunFolder) -> float:
     from genoseq.app import build
     from genoseq.app.checkpoint import load_checkpoint, restore_data, restore_mixer, restore_module
-    from genoseq.evaluation.blocks import block_rows, mix, network_sums, prefixed
+    from genoseq.evaluation.blocks import base_metrics, block_rows, mix, network_sums
     from genoseq.files import write_csv, write_json
     from genoseq.report.evaluation import evaluation_result, print_evaluation
 
@@ -64,11 +64,10 @@ def _evaluate(cfg: DictConfig, run: RunFolder) -> float:
     trainer.test(module, datamodule=data, verbose=False)
     tokens = module.test_metrics.by_group()
     models = {"test": network_sums(module)}
-    if mixer is not None and is_main_process():
-        module.to(trainer.strategy.root_device)
-        models = mix(mixer, module, data, training_data, models)
     if is_main_process():
-        if mixer is None and metadata["config"].get("mixer") is not None and cfg.mixer == "checkpoint":
+        if mixer is not None:
+            models = mix(mixer, module, data, training_data, models)
+        elif metadata["config"].get("mixer") is not None and cfg.mixer == "checkpoint":
             print(
                 "The checkpoint has no mixer's weights, which only a finished run's best.ckpt has: the network alone."
             )
@@ -81,7 +80,7 @@ def _evaluate(cfg: DictConfig, run: RunFolder) -> float:
         write_csv(run.path / "blocks.csv", block_rows(data, models))
         write_json(run.path / "evaluation.json", result)  # last: it says that the evaluation is done
         print_evaluation(result, records, run.path)
-    return prefixed(models)["test/bits_per_base"]
+    return base_metrics(models["test"])["bits_per_base"]
 
 
 def _load_training_data(metadata: dict[str, Any], trust: Sequence[str], given: dict[str, Any]) -> tuple[Any, str]:

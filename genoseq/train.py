@@ -123,7 +123,6 @@ def _finish(
     if stopped is None:
         if mixer is not None:
             mixing = time.perf_counter()
-            module.to(trainer.strategy.root_device)
             mixer.fit(module, data, cfg.seed)
             models = mix(mixer, module, data, data, models)
             add_mixer(best_path, checkpoint, mixer)

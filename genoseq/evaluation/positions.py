@@ -13,6 +13,7 @@ from torchmetrics.classification import MulticlassConfusionMatrix
 
 from genoseq.data.datamodule import GenomeData
 from genoseq.data.windows import Starts, Streams, WindowIndex, window_streams
+from genoseq.evaluation.predict import score_streams
 
 if TYPE_CHECKING:
     from genoseq.training.module import NextToken
@@ -25,9 +26,7 @@ class WindowMetrics:
     scored: NDArray[np.float64]  # tokens
     accuracy: NDArray[np.float64]  # of the bases that they add, fraction, nan where nothing was scored
     bits_per_base: NDArray[np.float64]  # nan where nothing was scored
-    confusion: (
-        MulticlassConfusionMatrix  # of the bases that the tokens add, in the order A, C, T, G; each row sums to 1
-    )
+    confusion: MulticlassConfusionMatrix  # of those bases, in the order A, C, T, G; each row sums to 1
 
 
 def window_metrics(module: NextToken, data: GenomeData, stage: str = "val", limit: int = 256) -> WindowMetrics:
@@ -78,27 +77,21 @@ def covering_starts(data: GenomeData, stage: str, cover: int) -> Starts:
 
 @torch.no_grad()
 def _by_position(module: NextToken, data: GenomeData, starts: Starts, length: int) -> WindowMetrics:
-    v, device = data.vocabulary, module.device
-    zero = np.zeros(len(starts), np.int64)
+    stride, zero = data.vocabulary.stride, np.zeros(len(starts), np.int64)
     windows = Streams(starts, warmup=zero, scored=zero + length)
     # sums of scored tokens, correct bases and the bases' nats
     sums = torch.zeros(3, length, dtype=torch.float64)  # on the CPU: not every accelerator has 64-bit floats
-    confusion = MulticlassConfusionMatrix(4, normalize="true", sync_on_compute=False).to(device)
-    training = module.training
-    module.eval()
-    state: Any = None
+    confusion = MulticlassConfusionMatrix(4, normalize="true", sync_on_compute=False)
     end = 0
-    chunks = data.chunks(windows)
-    for index in range(len(chunks)):
-        batch = data.on_after_batch_transfer(chunks[index].to(device))
-        scores = module.score(batch, state if batch.continues else None)
-        state, scored = scores.state, scores.scored
+    for batch, scores in score_streams(module, data, windows):
+        scored = scores.scored
         at = end if batch.continues else 0
         end = at + batch.length
         values = torch.stack([scored, scores.correct.sum(-1), scores.base_nats.sum(-1)])
         sums[:, at:end] += values.cpu().sum(1, dtype=torch.float64)
-        confusion.update(scores.log_probs.argmax(-1)[scored].flatten(), scores.digits[scored].flatten())
-    module.train(training)
+        confusion.to(scored.device).update(
+            scores.log_probs.argmax(-1)[scored].flatten(), scores.digits[scored].flatten()
+        )
     n, correct, cost = sums.numpy()
     with np.errstate(invalid="ignore"):
-        return WindowMetrics(n, correct / n / v.stride, cost / n / v.stride / math.log(2), confusion)
+        return WindowMetrics(n, correct / n / stride, cost / n / stride / math.log(2), confusion)
