@@ -59,6 +59,11 @@ class Chunk(NamedTuple):
     seen: NDArray[np.uint32] = np.zeros((0, 0, 4), dtype=np.uint32)
     """The same in the bases that were read before it, (orders, n, 4), if adaptive."""
 
+    @property
+    def times(self) -> NDArray[np.uint32]:
+        """How often the base itself followed its context in the counted part, (orders, n)."""
+        return np.take_along_axis(self.counts, self.digit[None, :, None].astype(np.intp), axis=2)[..., 0]
+
 
 class _Table(NamedTuple):
     """Rows of counts: first those of each direct order, one a context; then those of a hash table's slots."""

@@ -144,5 +144,4 @@ def _seen(
             f"the validation part {0 if asked is None else len(asked.digit)} that can be predicted; "
             "give a longer genome, a larger share to the smaller part, or baseline=false"
         )
-    hit = np.take_along_axis(asked.counts, asked.digit[None, :, None].astype(np.intp), axis=2)[..., 0]
-    return hit.astype(np.float32), asked.counts.sum(axis=2, dtype=np.float32), asked.depth
+    return asked.times.astype(np.float32), asked.counts.sum(axis=2, dtype=np.float32), asked.depth

@@ -78,8 +78,6 @@ def shared_kmers(codes: Codes, train: Intervals, test: Intervals, k: int = 24) -
     """
     shared = total = 0
     for asked in Counts(codes, train, [k - 1], both_strands=True).along(codes, test):
-        # as often as the last letter follows the k - 1 before it
-        times = np.take_along_axis(asked.counts[0], asked.digit[:, None].astype(np.intp), axis=1)
-        shared += int(np.count_nonzero(times))
+        shared += int(np.count_nonzero(asked.times))  # as often as its last letter follows the k - 1 before it
         total += int(np.count_nonzero(asked.depth == k - 1))
     return shared / total if total else float("nan")
