@@ -50,8 +50,10 @@ class Experts:
         for chunk, repeats in zip(self._counts.along(*asked), self._repeats.along(*asked), strict=True):
             counts = torch.from_numpy(chunk.counts.astype(np.float32))
             modes = [counts, counts + torch.from_numpy(chunk.seen.astype(np.float32))] if adaptive else [counts]
-            kmers = [self._shape(mode.transpose(0, 1)) for mode in modes]
-            features = [torch.cat([each, _shape_repeats(repeats, mode)], dim=1) for mode, each in enumerate(kmers)]
+            features = [
+                torch.cat([self._shape(each.transpose(0, 1)), _shape_repeats(repeats, mode)], dim=1)
+                for mode, each in enumerate(modes)
+            ]
             yield Expertise(chunk.at, chunk.digit, torch.stack(features))
 
     def _shape(self, counts: Tensor) -> Tensor:

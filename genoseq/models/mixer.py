@@ -8,9 +8,6 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-FEATURES = 5
-"""Numbers an expert gives of a base: four log-ratios ln(4 p), in the order A, C, T, G, and its confidence."""
-
 
 class Mixer(nn.Module):
     """ln p(x) = b(x) + the sum of w_i ln p_i(x) over the experts i, normalised; w and b depend on the experts.
@@ -40,7 +37,13 @@ class Mixer(nn.Module):
             nn.init.zeros_(last.bias)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Return the mixture's log-probabilities (n, 4) from the experts' features (n, experts, 5)."""
+        """Return the mixture's log-probabilities of A, C, T, G, (n, 4).
+
+        Parameters
+        ----------
+        features : Tensor
+            What each expert says of each base: four log-ratios ln(4 p) and its confidence; (n, experts, 5).
+        """
         ratio, confidence = features[..., :4], features[..., 4]
         weight = self.base.expand(len(features), -1)
         if self.mlp is not None:

@@ -66,11 +66,9 @@ def evaluation_result(
         own = data.blocks.record == i
         if count := int(tokens[own, 3].sum()):
             row: dict[str, Any] = {"record": record.name, "bases": record.length, "tokens": count}
+            metrics = prefixed({name: sums[own] for name, sums in models.items()})
             row |= {"loss": tokens[own, 0].sum() / count}
-            row |= {
-                key.removeprefix("test/"): value
-                for key, value in prefixed({name: sums[own] for name, sums in models.items()}).items()
-            }
+            row |= {key.removeprefix("test/"): value for key, value in metrics.items()}
             row |= {f"{name}/{metric}": value for name, s in score.items() for metric, value in s.metrics.items()}
             rows.append(row)
     result: dict[str, Any] = {"test/loss": tokens[:, 0].sum() / tokens[:, 3].sum(), **prefixed(models)}

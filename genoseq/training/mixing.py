@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import logging
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
@@ -26,8 +25,6 @@ from genoseq.models.mixer import Mixer
 if TYPE_CHECKING:
     from genoseq.data.datamodule import GenomeData
     from genoseq.training.module import NextToken
-
-log = logging.getLogger(__name__)
 
 MOST = 1 << 18
 """Bases of the validation part that the weights are fitted to, at most."""
@@ -121,9 +118,8 @@ class ExpertMixer:
         if fitted < 1:
             return
         optimizer = torch.optim.AdamW(self.net.parameters(), self.lr)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(
-            optimizer, self.lr, self.steps, pct_start=0.21
-        )  # 0.2 fails at 5 steps
+        # PyTorch fails at 0.2 of 5 steps
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, self.lr, self.steps, pct_start=0.21)
         best, kept = self._cost(features[0, fitted:], digit[fitted:]), copy.deepcopy(self.net)
         for step in range(self.steps):
             rows = torch.randint(fitted, (self.batch_size,))
@@ -174,16 +170,15 @@ class ExpertMixer:
         for mixed in self._mixed(module, data, training_data, data.parts.test, counted, "test"):
             frozen, adaptive = mixed.features
             with torch.no_grad():
-                log_probs = [self.net(frozen)]
-            read = []
-            size = self.online_size
+                unlearned = self.net(frozen)
+            read, size = [], self.online_size
             for some, digit in zip(torch.split(adaptive, size), torch.split(mixed.digit, size), strict=True):
                 read.append(online(some))
                 if self.online_lr:  # from bases that are predicted by now
                     optimizer.zero_grad()
                     torch.autograd.backward(nll_loss(read[-1], digit))
                     optimizer.step()
-            yield mixed, torch.stack([*log_probs, torch.cat(read).detach()])
+            yield mixed, torch.stack([unlearned, torch.cat(read).detach()])
 
     def _mixed(
         self,
