@@ -20,7 +20,7 @@ PROBES = 4
 """Slots in a row where a word may be; if all of them hold others, it takes the first."""
 MEMORY, FAILURES, DECAY = 16, 8, 0.95
 """A pointer is dropped when more than 8 of its last 16 predictions failed; hits and misses decay by 0.95 a base."""
-# the hash of counts.py, written out again: in a function for both numba did not inline it, and counting took 8 times as long
+# the hash of counts.py, written out: in a function for both numba did not inline it, and counting took 8 times as long
 _HALF = np.uint64(32)
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio
 _FIELDS = ("at", "letter", "low", "high", "own", "history", "failed", "length")
