@@ -59,6 +59,12 @@ def letters() -> Callable[..., str]:
 
 
 @pytest.fixture(scope="session")
+def genome_of_codes() -> Callable[..., Genome]:
+    """A function from letter ids, uint8 (n,), to a genome of one record."""
+    return lambda codes: Genome("some", torch.from_numpy(codes.copy()), (Record("one", 0, len(codes)),), "", {}, ())
+
+
+@pytest.fixture(scope="session")
 def reverse_complement() -> Callable[[str], str]:
     """A function from letters to the other strand's, N staying N."""
     pairs = str.maketrans("ACGTN", "TGCAN")

@@ -2,7 +2,7 @@
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -61,6 +61,11 @@ class CountModel(ABC):
     @abstractmethod
     def probabilities(self, asked: Chunk) -> NDArray[np.float32]:
         """Return the probabilities of the letters A, C, T, G at each base, (n, 4)."""
+
+    def log_probs(self, codes: Codes, intervals: Intervals) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+        """Yield positions of the known bases of intervals, (n,), and ln p of A, C, T, G there, (n, 4)."""
+        for asked in self.counts().along(codes, intervals, CHUNK):
+            yield asked.at, np.log(self.probabilities(asked))
 
     def score_each(self, codes: Codes, intervals: Intervals, weight: Weight | None = None) -> list[Score]:
         """Score the bases of each interval; unknown letters and each interval's first base are left out.

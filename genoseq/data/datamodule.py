@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader
 
 from genoseq.data.blocks import Blocks
 from genoseq.data.genome import Genome
-from genoseq.data.intervals import bases, usable
+from genoseq.data.intervals import Intervals, bases, usable
 from genoseq.data.sources import load_genome
 from genoseq.data.split import Parts, Split, check_count
 from genoseq.data.tokenizer import Tokenizer
@@ -143,6 +143,13 @@ class GenomeData(LightningDataModule):
         if lost := int(lengths[~fits].sum()):
             log.warning("%s bases lie in pieces too short to score (under %s bases) and are left out.", lost, shortest)
         self.parts = Parts(train=whole[:0], val=whole[:0], test=whole[fits])
+
+    def test_on(self, genome: Genome, intervals: Intervals) -> None:
+        """Make some intervals of a genome at hand the test part."""
+        self.genome, self.parts = genome, Parts(train=intervals[:0], val=intervals[:0], test=intervals)
+        self.__dict__.pop("blocks", None)
+        self._gather = None
+        self.setup("test")
 
     def prepare_data(self) -> None:
         """Read (and, once, fetch) the genome."""

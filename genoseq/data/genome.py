@@ -18,6 +18,7 @@ __all__ = ["BASES", "UNKNOWN", "Genome", "Record", "read_genome"]
 
 log = logging.getLogger(__name__)
 
+_COMPLEMENT = torch.tensor([0, 3, 4, 1, 2], dtype=torch.uint8)
 _LETTERS = b"N" + BASES.encode() + b"N" * 251
 
 
@@ -65,6 +66,12 @@ class Genome:
             sha256=hashlib.sha256(self.letters(0, bases).encode()).hexdigest(),
             unknown={"N": unknown} if unknown else {},
         )
+
+    def reverse_complement(self) -> Genome:
+        """Return the other strand, its records in reverse: base i pairs with base ``len(self) - 1 - i``."""
+        codes = _COMPLEMENT[self.codes.flip(0).long()]
+        records = tuple(replace(record, start=len(self) - record.end) for record in reversed(self.records))
+        return replace(self, codes=codes, records=records)
 
 
 def read_genome(paths: Sequence[Path], name: str | None = None, sha256: str | None = None) -> Genome:

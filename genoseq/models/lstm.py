@@ -64,5 +64,10 @@ class LSTM(nn.Module):
             (B, L, V).
         state : tuple of Tensor
         """
-        out, state = self.lstm(self.embedding(tokens), state)
-        return self.head(self.output_dropout(out)), state
+        states, state = self.hidden(tokens, state)
+        return self.head(self.output_dropout(states)), state
+
+    def hidden(self, tokens: Tensor, state: State | None = None) -> tuple[Tensor, State]:
+        """Return the last layer's output at each token, (B, L, hidden_size), and the state after the last."""
+        states, state = self.lstm(self.embedding(tokens), state)
+        return states, state

@@ -14,12 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn.functional import nll_loss
 
-from genoseq.baselines.counts import LONGEST
+from genoseq.baselines.counts import LONGEST, Codes
 from genoseq.baselines.experts import Experts
 from genoseq.baselines.repeats import LONGEST as LONGEST_REPEAT
 from genoseq.data.intervals import Intervals, as_intervals, bases, intersect, spread
 from genoseq.errors import UserError
-from genoseq.evaluation.predict import predict
+from genoseq.evaluation.predict import Predicted, predict
 from genoseq.models.mixer import Mixer
 
 if TYPE_CHECKING:
@@ -163,11 +163,9 @@ class ExpertMixer:
 
     def predict(self, module: NextToken, data: GenomeData, training_data: GenomeData) -> Iterator[tuple[Mixed, Tensor]]:
         """Yield the bases of the test part of `data`, and their log-probabilities, float32 (modes, n, 4)."""
-        parts = training_data.parts
-        counted = as_intervals([*map(tuple, parts.train), *map(tuple, parts.val)])
         online = copy.deepcopy(self.net)
         optimizer = torch.optim.Adam(online.parameters(), self.online_lr, betas=(0.9, 0.99))
-        for mixed in self._mixed(module, data, training_data, data.parts.test, counted, "test"):
+        for mixed in self._mixed(module, data, training_data, data.parts.test, _counted(training_data), "test"):
             frozen, adaptive = mixed.features
             with torch.no_grad():
                 unlearned = self.net(frozen)
@@ -180,6 +178,38 @@ class ExpertMixer:
                     optimizer.step()
             yield mixed, torch.stack([unlearned, torch.cat(read).detach()])
 
+    @torch.no_grad()
+    def predict_frozen(self, module: NextToken, data: GenomeData, training_data: GenomeData) -> Iterator[Predicted]:
+        """Yield the frozen mixture's distribution of each base of the test part of `data`."""
+        asked = data.parts.test, _counted(training_data), "test", False
+        for mixed in self._mixed(module, data, training_data, *asked):
+            yield Predicted(mixed.at, self.net(mixed.features[0]))
+
+    def experts(self, training_data: GenomeData) -> Experts:
+        """Return the experts of the frozen mixture, which have counted the training and the validation part."""
+        check_split(training_data)
+        return Experts(training_data.genome.codes.numpy(), _counted(training_data), self.orders, self.repeat)
+
+    @torch.no_grad()
+    def mix(self, experts: Experts, codes: Codes, intervals: Intervals, at: Tensor, log_probs: Tensor) -> Tensor:
+        """Return the frozen mixture's distribution of some bases of intervals of any letters.
+
+        Parameters
+        ----------
+        at : Tensor
+            Their positions, each once, int64 (n,).
+        log_probs : Tensor
+            What the network says of them, (n, 4); it stays where a letter is unknown.
+        """
+        row_of = torch.full((len(codes),), -1)
+        row_of[at] = torch.arange(len(at))
+        out = log_probs.clone()
+        for said in experts.along(codes, intervals):
+            rows = row_of[torch.from_numpy(said.at)]
+            asked, rows = rows >= 0, rows[rows >= 0]
+            out[rows] = self.net(torch.cat([said.features[0, asked], _network_features(log_probs[rows])], dim=1))
+        return out
+
     def _mixed(
         self,
         module: NextToken,
@@ -188,13 +218,14 @@ class ExpertMixer:
         asked: Intervals,
         counted: Intervals,
         stage: str,
+        adaptive: bool = True,
     ) -> Iterator[Mixed]:
         """Yield the bases that both the network and experts predict of some intervals of a part."""
         part: dict[str, Any] = {stage: asked}
         predicted = predict(module, data, replace(data.parts, **part), stage)
         at, log_probs = np.zeros(0, np.int64), torch.zeros(0, 4)
         experts = Experts(training_data.genome.codes.numpy(), counted, self.orders, self.repeat)
-        for said in experts.along(data.genome.codes.numpy(), asked, adaptive=True):
+        for said in experts.along(data.genome.codes.numpy(), asked, adaptive):
             while not len(at) or at[-1] < said.at[-1]:
                 block = next(predicted, None)
                 if block is None:
@@ -203,9 +234,8 @@ class ExpertMixer:
             if not (end := int(np.searchsorted(at, said.at[-1], side="right"))):
                 continue
             rows = np.searchsorted(said.at, at[:end])
-            network = torch.zeros(end, 1, 5)
-            network[:, 0, :4] = log_probs[:end] + np.log(4)
-            features = torch.cat([said.features[:, rows], network.expand(2, -1, -1, -1)], dim=2)
+            network = _network_features(log_probs[:end]).expand(len(said.features), -1, -1, -1)
+            features = torch.cat([said.features[:, rows], network], dim=2)
             yield Mixed(at[:end], torch.from_numpy(said.digit[rows].astype(np.int64)), features)
             at, log_probs = at[end:], log_probs[end:]
 
@@ -244,6 +274,17 @@ def check_split(data: GenomeData) -> None:
             "mixer=experts counts the training part, which on data/split=random_windows holds the test part's own "
             "bases; add mixer=none"
         )
+
+
+def _network_features(log_probs: Tensor) -> Tensor:
+    """Return a network's distributions (n, 4) as those of one more expert, (n, 1, 5)."""
+    return torch.nn.functional.pad(log_probs + math.log(4), (0, 1))[:, None]
+
+
+def _counted(training_data: GenomeData) -> Intervals:
+    """Return what the experts of a finished run count: the training and the validation part."""
+    parts = training_data.parts
+    return as_intervals([*map(tuple, parts.train), *map(tuple, parts.val)])
 
 
 def _without(intervals: Intervals, pieces: Intervals) -> Intervals:

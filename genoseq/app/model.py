@@ -1,0 +1,157 @@
+"""A trained model to use: what ``genoseq.load`` gives, and what every command after training is thin over."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from genoseq.app.checkpoint import load_checkpoint, restore_data, restore_mixer, restore_module
+from genoseq.app.runtime import quiet_libraries
+from genoseq.baselines.experts import Experts
+from genoseq.baselines.markov import InterpolatedMarkov, fit_interpolated
+from genoseq.data.datamodule import GenomeData
+from genoseq.data.genome import BASES, Genome, Record
+from genoseq.data.intervals import Intervals, as_intervals
+from genoseq.errors import UserError
+from genoseq.evaluation.alleles import score_strand, score_strand_by_counts
+from genoseq.evaluation.haplotypes import Changes
+from genoseq.evaluation.predict import Predicted, predict
+
+_COLUMNS = [0, 1, 3, 2]  # A, C, G, T of columns A, C, T, G
+
+
+class Model:
+    """A checkpoint's network and mixer, and the genome and split that they were trained on.
+
+    Parameters
+    ----------
+    path : str or Path
+        Of a checkpoint; best.ckpt of a finished run has the mixer.
+    mixer : bool
+        Use the checkpoint's mixer, if it has one. It counts the training genome again, which must be at hand.
+    trust : sequence of str
+        Packages, other than genoseq, whose classes the checkpoint may name.
+    **given
+        Settings of the data given anew: ``genome_dir``, ``cache_dir``, ``eval_rows``.
+
+    Raises
+    ------
+    UserError
+        If it is not a checkpoint, or names classes that are not trusted.
+    """
+
+    letters = "ACGT"
+    """What the columns of `log_probs` are."""
+
+    def __init__(self, path: str | Path, mixer: bool = True, trust: Sequence[str] = (), **given: Any) -> None:
+        quiet_libraries()
+        self.path, self._trust, self._given = Path(path), trust, given
+        self._checkpoint = load_checkpoint(str(path))
+        self._training = self._restore()
+        self.vocabulary, self.tokenizer = self._training.vocabulary, self._training.tokenizer
+        self.mixer = restore_mixer(self._checkpoint, trust) if mixer else None
+
+    def _restore(self) -> GenomeData:
+        return restore_data(self._checkpoint["genoseq"], self._trust, **self._given)
+
+    @cached_property
+    def training_data(self) -> GenomeData:
+        """What the model was trained on, split as in training.
+
+        Raises
+        ------
+        UserError
+            If the genome cannot be had, or has changed.
+        """
+        metadata = self._checkpoint["genoseq"]["genome"]
+        data = self._training
+        if data.genome.sha256 != metadata["sha256"]:
+            raise UserError(
+                f"the checkpoint's genome '{metadata['name']}' has changed: {data.genome.source} is another sequence "
+                "than the one trained on"
+            )
+        _ = data.parts
+        return data
+
+    @cached_property
+    def module(self) -> Any:
+        """The network with its weights in float32, on a GPU where there is one."""
+        data = self._restore()
+        data.test_on(genome_of("A" * data.span), as_intervals([(0, data.span)]))
+        module = restore_module(self._checkpoint, data, self._trust).float().eval()
+        return module.to("cuda" if torch.cuda.is_available() else "cpu")
+
+    @cached_property
+    def imm(self) -> InterpolatedMarkov:
+        """The interpolated Markov model of the same training part."""
+        data = self.training_data
+        if data.parts.splits_windows:
+            raise UserError(
+                "the checkpoint was trained on data/split=random_windows, whose training part holds every base: train "
+                "on another split to score sequence"
+            )
+        return fit_interpolated(data.genome.codes.numpy(), data.parts.train, data.parts.val)
+
+    @cached_property
+    def experts(self) -> Experts | None:
+        """The mixer's experts."""
+        return self.mixer.experts(self.training_data) if self.mixer else None
+
+    def data(self, genome: Genome, intervals: Intervals) -> GenomeData:
+        """Return intervals of a genome as the test part of data with the checkpoint's tokens."""
+        data = copy.copy(self._training)
+        data.__dict__ = {**data.__dict__}
+        data.test_on(genome, intervals)
+        return data
+
+    def predict(self, genome: Genome, intervals: Intervals) -> Iterator[Predicted]:
+        """Yield the distribution of each base that is predicted of intervals of a strand, in order.
+
+        Not the first bases of an interval, nor, where tokens cover several, those beside unknown letters.
+        """
+        data = self.data(genome, intervals)
+        if self.mixer:
+            yield from self.mixer.predict_frozen(self.module, data, self.training_data)
+        else:
+            yield from predict(self.module, data, data.parts, "test")
+
+    def score_changes(self, changes: Changes, checkpoints: Sequence[int] | None = None) -> NDArray[np.float64]:
+        """Return the scores of a strand's alleles in bits; see `genoseq.evaluation.alleles.score_strand`."""
+        return score_strand(self.module, self.tokenizer, changes, self.mixer, self.experts, checkpoints)
+
+    def score_changes_by_counts(self, changes: Changes) -> NDArray[np.float64]:
+        """Return the interpolated Markov model's scores."""
+        return score_strand_by_counts(self.imm, changes)
+
+    def log_probs(self, sequence: str) -> NDArray[np.float32]:
+        """Return ln p of A, C, G and T at each base of a sequence given those before it, float32 (L, 4).
+
+        A base that is not predicted (the first of the sequence, or beside an unknown letter) has 1/4 of each.
+        """
+        genome = genome_of(sequence)
+        out = np.full((len(genome), 4), np.log(0.25), dtype=np.float32)
+        if len(genome) > self.vocabulary.span(0):
+            for said in self.predict(genome, as_intervals([(0, len(genome))])):
+                out[said.at] = said.log_probs.numpy()[:, _COLUMNS]
+        return out
+
+
+def genome_of(sequence: str, name: str = "sequence") -> Genome:
+    """Return a sequence of letters as a genome of one record; what is not A, C, G or T is unknown."""
+    table = np.zeros(256, dtype=np.uint8)
+    for code, letter in enumerate(BASES, start=1):
+        table[[ord(letter), ord(letter.lower())]] = code
+    codes = table[np.frombuffer(sequence.encode("ascii", "replace"), dtype=np.uint8)]
+    return Genome(name, torch.from_numpy(codes), (Record(name, 0, len(codes)),), "", {}, ())
+
+
+def load(path: str | Path, mixer: bool = True, trust: Sequence[str] = ()) -> Model:
+    """Return the model of a checkpoint: ``log_probs(sequence)``, ``score(sequence, variants)``, ``embed(sequence)``."""
+    return Model(path, mixer, trust)
