@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import glob
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -18,7 +19,9 @@ from genoseq.baselines.experts import Experts
 from genoseq.baselines.markov import InterpolatedMarkov, fit_interpolated
 from genoseq.data.datamodule import GenomeData
 from genoseq.data.genome import BASES, Genome, Record
-from genoseq.data.intervals import Intervals, as_intervals
+from genoseq.data.intervals import Intervals, as_intervals, inside, usable
+from genoseq.data.sources import load_genome
+from genoseq.data.split import STAGES, Split
 from genoseq.errors import UserError
 from genoseq.evaluation.alleles import score_strand, score_strand_by_counts
 from genoseq.evaluation.haplotypes import Changes
@@ -60,6 +63,17 @@ class Model:
 
     def _restore(self) -> GenomeData:
         return restore_data(self._checkpoint["genoseq"], self._trust, **self._given)
+
+    @property
+    def genome_sha256(self) -> str:
+        """SHA-256 of the letters of the genome that it was trained on."""
+        sha256: str = self._checkpoint["genoseq"]["genome"]["sha256"]
+        return sha256
+
+    @property
+    def training_split(self) -> Split:
+        """The split that it was trained with."""
+        return self._training.split
 
     @cached_property
     def training_data(self) -> GenomeData:
@@ -107,7 +121,6 @@ class Model:
     def data(self, genome: Genome, intervals: Intervals) -> GenomeData:
         """Return intervals of a genome as the test part of data with the checkpoint's tokens."""
         data = copy.copy(self._training)
-        data.__dict__ = {**data.__dict__}
         data.test_on(genome, intervals)
         return data
 
@@ -141,6 +154,66 @@ class Model:
             for said in self.predict(genome, as_intervals([(0, len(genome))])):
                 out[said.at] = said.log_probs.numpy()[:, _COLUMNS]
         return out
+
+
+class Models:
+    """Checkpoints and a genome to use them on: each position is scored by a model that has not seen it, or is marked.
+
+    Of folds, a position has the one in whose test part it lies. Another genome has the mean of all.
+
+    Parameters
+    ----------
+    paths : str or sequence of str
+        Checkpoints, or patterns of their names.
+    genome : str or sequence of str, optional
+        As ``data.genome``; the checkpoints' own if left out.
+    **kwargs
+        As of `Model`.
+    """
+
+    def __init__(self, paths: str | Sequence[str], genome: str | Sequence[str] | None = None, **kwargs: Any) -> None:
+        self.models = [Model(path, **kwargs) for path in _expanded([paths] if isinstance(paths, str) else paths)]
+        first = self.models[0]
+        if genome is None:
+            self.genome = first.training_data.genome
+        else:
+            folders = {key: kwargs.get(key) for key in ("genome_dir", "cache_dir")}
+            self.genome = load_genome(genome, **folders)
+        self.own = all(model.genome_sha256 == self.genome.sha256 for model in self.models)
+        """Whether the genome is the one that all models were trained on."""
+        if any(model.genome_sha256 != first.genome_sha256 for model in self.models):
+            raise UserError("the checkpoints were trained on different genomes: give those of one sweep over folds")
+        for model in self.models if self.own else []:
+            if model.training_data.parts.splits_windows:
+                raise UserError(f"{model.path} was trained on data/split=random_windows: no position is held out")
+
+    def owners(self, positions: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the model that scores each position; -1 for the mean of all, which scores another genome."""
+        owner = np.full(len(positions), 0 if self.own else -1)
+        for number, model in reversed(list(enumerate(self.models if self.own else []))):
+            owner[inside(model.training_data.parts.test, positions)] = number
+        return owner
+
+    def parts(self, positions: NDArray[np.int64]) -> NDArray[np.str_]:
+        """Return where each position lies for the model that scores it: test, val, train, gap, or other_genome."""
+        out = np.full(len(positions), "gap" if self.own else "other_genome", dtype="<U12")
+        owner = self.owners(positions)
+        for number, model in enumerate(self.models if self.own else []):
+            for stage in STAGES:
+                out[(owner == number) & inside(model.training_data.parts.of(stage), positions)] = stage
+        return out
+
+    def held_out(self) -> list[tuple[list[Model], Intervals]]:
+        """Return the genome's intervals that no model has seen, each list with the models that score it."""
+        if self.own:
+            return [([model], model.training_data.parts.test) for model in self.models]
+        return [(self.models, usable(self.genome, self.models[0].training_split.unknown_run))]
+
+
+def _expanded(paths: Sequence[str]) -> list[str]:
+    """Return the files that paths and patterns name, in order; what matches nothing stays, for its own message."""
+    found = (sorted(glob.glob(path)) or [path] for path in paths)  # noqa: PTH207  (Path.glob takes no absolute pattern)
+    return list(dict.fromkeys(path for some in found for path in some))
 
 
 def genome_of(sequence: str, name: str = "sequence") -> Genome:

@@ -36,6 +36,15 @@ def intersect(a: Intervals, b: Intervals) -> Intervals:
     return as_intervals(out)
 
 
+def inside(intervals: Intervals, positions: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Return which positions (n,) lie in sorted intervals."""
+    if not len(intervals):
+        return np.zeros(len(positions), dtype=bool)
+    row = np.searchsorted(intervals[:, 0], positions, side="right") - 1
+    within: NDArray[np.bool_] = (row >= 0) & (positions < intervals[row, 1])
+    return within
+
+
 def spread(intervals: Intervals, most: int, piece: int = 4096) -> tuple[Intervals, NDArray[np.int64]]:
     """Return evenly spread pieces of intervals, `most` bases in all; the intervals themselves if they hold no more.
 
