@@ -203,6 +203,30 @@ class Models:
                 out[(owner == number) & inside(model.training_data.parts.of(stage), positions)] = stage
         return out
 
+    def score(self, changes: Changes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+        """Return the scores of alleles of the genome's own strand, and the count model's: means of both strands.
+
+        Returns
+        -------
+        scores, by_counts : ndarray of float64, (n,)
+            log2 p(alternative haplotype) - log2 p(reference haplotype), in bits.
+        """
+        owner = self.owners(changes.start)
+        out = np.zeros((2, len(changes)))
+        for number, model in enumerate(self.models):
+            index = np.flatnonzero((owner == number) | (owner < 0))
+            mine = changes.take(index)
+            share = np.where(owner[index] < 0, len(self.models), 1) * 2
+            for strand in (mine, mine.reverse_complement(self._other_strand)) if len(index) else ():
+                out[0, index] += model.score_changes(strand) / share
+                out[1, index] += model.score_changes_by_counts(strand) / share
+        return out[0], out[1]
+
+    @cached_property
+    def _other_strand(self) -> NDArray[np.uint8]:
+        codes: NDArray[np.uint8] = self.genome.reverse_complement().codes.numpy()
+        return codes
+
     def held_out(self) -> list[tuple[list[Model], Intervals]]:
         """Return the genome's intervals that no model has seen, each list with the models that score it."""
         if self.own:

@@ -31,12 +31,18 @@ EVERY = 16
 STREAMS, ROWS = 64, 512
 """Streams, and alternative haplotypes, side by side."""
 
+COMPLEMENT = np.array([0, 3, 4, 1, 2], dtype=np.uint8)
+"""Of the letter ids, A=1 C=2 T=3 G=4."""
+
 Codes = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
 class Changes:
-    """Alleles of one strand, each alone on the reference; arrays of one element an allele."""
+    """Alleles of one strand, each alone on the reference; arrays of one element an allele.
+
+    What REF and ALT share is trimmed, and insertions and deletions are left-aligned in the strand's direction.
+    """
 
     codes: Codes
     """Letter ids of the strand, A=1 C=2 T=3 G=4, 0 = unknown; (n_bases,)."""
@@ -45,7 +51,7 @@ class Changes:
     high: NDArray[np.int64]
     """End of its record."""
     start: NDArray[np.int64]
-    """First base that the allele replaces, left-normalised in the strand's direction."""
+    """First base that the allele replaces."""
     ref: NDArray[np.int64]
     """Bases that it replaces."""
     alt: Sequence[Codes]
@@ -78,6 +84,27 @@ class Changes:
         after = start + ref
         rest = self.codes[after : min(after + max(end - len(alt), 0), high)]
         return np.concatenate([self.codes[first:start], alt[:end], rest])
+
+    def left_aligned(self) -> Changes:
+        """Return the same alleles with insertions and deletions moved left as far as the haplotype stays the same.
+
+        They must be trimmed of what REF and ALT share.
+        """
+        codes, start, alts = self.codes, self.start.copy(), list(self.alt)
+        for i in np.flatnonzero((self.ref == 0) != (self.inserted == 0)).tolist():
+            at, low, ref, alt = int(start[i]), int(self.low[i]), int(self.ref[i]), alts[i].tolist()
+            while at > low and codes[at - 1] == (alt[-1] if alt else codes[at + ref - 1]):
+                at -= 1
+                alt = [*alt[-1:], *alt[:-1]]
+            start[i], alts[i] = at, np.array(alt, dtype=np.uint8)
+        return replace(self, start=start, alt=alts)
+
+    def reverse_complement(self, codes: Codes) -> Changes:
+        """Return the same alleles as they are read on the other strand, whose letter ids are `codes`."""
+        n = len(codes)
+        alt = [COMPLEMENT[each[::-1]] for each in self.alt]
+        low, high, start = n - self.high, n - self.low, n - self.start - self.ref
+        return Changes(codes, low, high, start, self.ref, alt, self.downstream).left_aligned()
 
     def take(self, index: NDArray[np.int64]) -> Changes:
         """Return some of the alleles."""
