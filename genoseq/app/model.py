@@ -24,7 +24,7 @@ from genoseq.data.sources import load_genome
 from genoseq.data.split import STAGES, Split
 from genoseq.errors import UserError
 from genoseq.evaluation.alleles import score_strand, score_strand_by_counts
-from genoseq.evaluation.haplotypes import Changes
+from genoseq.evaluation.haplotypes import CONTEXT, Changes
 from genoseq.evaluation.predict import Predicted, predict
 
 _COLUMNS = [0, 1, 3, 2]  # A, C, G, T of columns A, C, T, G
@@ -215,12 +215,33 @@ class Models:
         out = np.zeros((2, len(changes)))
         for number, model in enumerate(self.models):
             index = np.flatnonzero((owner == number) | (owner < 0))
-            mine = changes.take(index)
+            mine = changes.take(index).left_aligned()
             share = np.where(owner[index] < 0, len(self.models), 1) * 2
             for strand in (mine, mine.reverse_complement(self._other_strand)) if len(index) else ():
                 out[0, index] += model.score_changes(strand) / share
                 out[1, index] += model.score_changes_by_counts(strand) / share
         return out[0], out[1]
+
+    def distributions(self, start: int, end: int) -> NDArray[np.float64]:
+        """Return p(A), p(C), p(G), p(T) of bases `start` to `end` of one record, (n, 4), the mean of both strands.
+
+        Each strand reads `CONTEXT` bases before them first, fewer at the record's edge; 1/4 where nothing is predicted.
+        """
+        record = next(record for record in self.genome.records if start < record.end)
+        owner = int(self.owners(np.array([(start + end) // 2]))[0])
+        models, n = self.models if owner < 0 else [self.models[owner]], len(self.genome)
+        out = np.zeros((end - start, 4))
+        other = self.genome.reverse_complement()
+        for model in models:
+            for genome, lo, hi in ((self.genome, start, end), (other, n - end, n - start)):
+                edge = record.start if genome is self.genome else n - record.end
+                p = np.full((hi - lo, 4), 0.25)
+                for said in model.predict(genome, as_intervals([(max(edge, lo - CONTEXT), hi)])):
+                    keep = said.at >= lo
+                    p[said.at[keep] - lo] = said.log_probs.exp().numpy()[keep][:, _COLUMNS]
+                # T, G, C, A in reverse on the other strand
+                out += (p if genome is self.genome else p[::-1, ::-1]) / (2 * len(models))
+        return out
 
     @cached_property
     def _other_strand(self) -> NDArray[np.uint8]:

@@ -71,7 +71,7 @@ def read_file(path: Path, into: Sequences) -> None:
     before = len(into.codes)
     names: set[str] = set()
     name = ""
-    with _open(path) as stream:
+    with open_file(path) as stream:
         while (head := stream.peek()) and head[:1].isspace():
             stream.read(len(head) - len(head.lstrip()))
         if not head:
@@ -126,8 +126,8 @@ def _plain(stream: io.BufferedReader, name: str) -> Iterator[tuple[str, Iterable
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[io.BufferedReader]:
-    """Open the file, decompressed and after a byte order mark, and turn what goes wrong into one sentence."""
+def open_file(path: Path) -> Iterator[io.BufferedReader]:
+    """Open a file, decompressed and after a byte order mark; turn what goes wrong in the block into one sentence."""
     try:
         with path.open("rb") as raw:
             head = raw.peek(8)  # content decides: files get renamed, and a pipe cannot be opened twice
@@ -140,7 +140,7 @@ def _open(path: Path) -> Iterator[io.BufferedReader]:
     except (UserError, MemoryError):
         raise
     except (FileNotFoundError, NotADirectoryError):
-        raise UserError(f"{path} does not exist: check the path of the genome.") from None
+        raise UserError(f"{path} does not exist: check the path.") from None
     except IsADirectoryError:
         raise UserError(f"{path} is a folder: give the files in it, for example '{path}/*.fa'.") from None
     except PermissionError:
@@ -170,7 +170,7 @@ def _place(path: Path, record: int, letter: str = "") -> str:
     """Name the file, and the line of a record's header or of its first such letter; record 0 is any text."""
     if path.is_file():  # a pipe can be read once only
         seen = 0
-        with _open(path) as stream:
+        with open_file(path) as stream:
             for number, line in enumerate(io.TextIOWrapper(stream, "utf-8", "surrogateescape"), 1):
                 mark = line.lstrip()[:1] if record else ""
                 seen += mark == ">"

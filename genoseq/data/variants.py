@@ -1,0 +1,296 @@
+"""Files of variants: a VCF, or a table; read line by line, and a VCF written as it was but for INFO."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+import numpy as np
+from Bio import bgzf
+from numpy.typing import NDArray
+
+from genoseq.data.fasta import BASES, open_file
+from genoseq.data.genome import Genome, Record
+from genoseq.errors import UserError
+
+log = logging.getLogger(__name__)
+
+LONGEST = 50
+"""Bases of an allele, at most, once what REF and ALT share is trimmed."""
+LONGEST_LINE = 1 << 28
+"""Bytes of a line, at most."""
+STATUSES = (
+    *("ok", "ref_mismatch", "symbolic", "spanning_deletion", "breakend", "no_alt", "unknown_base", "too_long"),
+    "no_record",
+)
+"""Of an allele: ok has a score. no_alt: ALT is missing or equals REF; unknown_base: a letter other than A, C, G, T."""
+_CODE = {letter: code for code, letter in enumerate(BASES, start=1)}
+_LETTERS = re.compile(r"[A-Za-z]+\Z")
+
+
+@dataclass(frozen=True, slots=True)
+class Allele:
+    """What replaces bases of the genome, once what REF and ALT share is trimmed."""
+
+    start: int  # in Genome.codes
+    ref: int  # bases replaced
+    alt: NDArray[np.uint8]  # letter ids in their place
+
+
+@dataclass(slots=True)
+class Site:
+    """One line of a file, and its alleles."""
+
+    line: bytes  # as it stands, its end included
+    record: str = ""
+    pos: int = 0  # 1-based
+    ref: str = ""
+    alts: list[str] = field(default_factory=list)
+    statuses: list[str] = field(default_factory=list)  # of each ALT
+    alleles: list[Allele | None] = field(default_factory=list)  # None where the status is not ok
+
+    @property
+    def is_header(self) -> bool:
+        """Whether it is a header, a comment or blank."""
+        return not self.record
+
+
+class VariantFile:
+    """Reads sites from a VCF (plain, gz, bgz), or from a table with a header line ``record pos ref alt`` (tabs).
+
+    Parameters
+    ----------
+    mismatch : {"error", "skip"}
+        What to do where REF is not what the genome has.
+    rename : dict
+        From the file's names of records to the genome's.
+
+    Attributes
+    ----------
+    counts : Counter
+        Of the statuses so far.
+    """
+
+    def __init__(
+        self, path: Path, genome: Genome, mismatch: str = "error", rename: Mapping[str, str] | None = None
+    ) -> None:
+        if mismatch not in ("error", "skip"):
+            raise UserError(f"mismatch must be error or skip, got {mismatch}")
+        self.path, self.mismatch, self.counts = path, mismatch, Counter[str]()
+        self._codes, self._records = genome.codes.numpy(), {record.name: record for record in genome.records}
+        self._rename, self._found = rename or {}, dict[str, Record | None]()
+        with open_file(path) as stream:
+            head = stream.peek(64)[:64]
+        if head.startswith((b"BCF", b"\x42\x43\x46")):
+            raise UserError(f"{path} is a BCF file, which is not read: make it a VCF with bcftools view -Oz")
+        self.is_vcf = head.startswith(b"##fileformat=VCF")
+        if not self.is_vcf and head.lower().split()[:4] != [b"record", b"pos", b"ref", b"alt"]:
+            raise UserError(
+                f"{path} is no file of variants: a VCF begins with ##fileformat=VCF, a table with record, pos, ref and "
+                "alt between tabs"
+            )
+
+    def __iter__(self) -> Iterator[Site]:
+        with open_file(self.path) as stream:
+            number = 0
+            while line := stream.readline(LONGEST_LINE):
+                number += 1
+                if line.startswith(b"#") or not line.strip() or (number == 1 and not self.is_vcf):
+                    yield Site(line)
+                    continue
+                site = self._site(line, f"{self.path}, line {number}")
+                self.counts.update(site.statuses)
+                yield site
+
+    def _site(self, line: bytes, where: str) -> Site:
+        try:
+            fields = line.rstrip(b"\r\n").decode().split("\t")
+        except UnicodeDecodeError:
+            raise UserError(f"{where}: this is not text") from None
+        if self.is_vcf and len(fields) < 8:
+            raise UserError(f"{where}: a line of a VCF has at least 8 fields between tabs, this one has {len(fields)}")
+        if len(fields) < 4:
+            raise UserError(f"{where}: expected record, pos, ref and alt between tabs")
+        name, pos, ref, alts = fields[:2] + fields[3:5] if self.is_vcf else fields[:4]
+        if not (pos.isascii() and pos.isdecimal()):
+            raise UserError(f"{where}: the position must be a whole number, got {pos[:40]!r}")
+        if not name or not _LETTERS.match(ref):
+            raise UserError(f"{where}: REF must be letters, and the record needs a name; got {ref[:40]!r}")
+        site = Site(line, name, int(pos), ref.upper(), alts.split(","))
+        record = self._record(name)
+        problem = self._problem(site, record, where)
+        for alt in site.alts:
+            status, allele = problem, None
+            if status is None:
+                assert record is not None
+                status, allele = self._allele(record, site, alt, where)
+            site.statuses.append(status)
+            site.alleles.append(allele)
+        return site
+
+    def _problem(self, site: Site, record: Record | None, where: str) -> str | None:
+        """Return the status of all alleles of a site whose REF cannot be placed."""
+        if record is None:
+            return "no_record"
+        start = record.start + site.pos - 1
+        have = self._codes[start : min(start + len(site.ref), record.end)] if site.pos else self._codes[:0]
+        want = [_CODE.get(letter, 0) for letter in site.ref]
+        if len(have) == len(want) and all(a == b or b == 0 for a, b in zip(have.tolist(), want, strict=True)):
+            return None
+        if self.mismatch == "skip":
+            return "ref_mismatch"
+        there = "".join(("N" + BASES)[code] for code in have[:20].tolist()) or "nothing"
+        raise UserError(
+            f"{where}: REF is {site.ref[:20]} where the genome has {there} ({site.record}:{site.pos}); give the genome "
+            "that the variants were called on as data.genome, or mismatch=skip"
+        )
+
+    def _allele(self, record: Record, site: Site, alt: str, where: str) -> tuple[str, Allele | None]:
+        if alt in ("", ".", site.ref):
+            return "no_alt", None
+        if alt == "*":
+            return "spanning_deletion", None
+        if alt.startswith("<") and alt.endswith(">"):
+            return "symbolic", None
+        if "[" in alt or "]" in alt or alt.startswith(".") or alt.endswith("."):
+            return "breakend", None
+        if not _LETTERS.match(alt):
+            raise UserError(f"{where}: ALT {alt[:40]!r} is neither letters nor one of VCF's symbols")
+        ref, new = site.ref, alt.upper()
+        if ref == new:
+            return "no_alt", None
+        first = 0
+        while len(ref) and len(new) and ref[-1] == new[-1]:
+            ref, new = ref[:-1], new[:-1]
+        while len(ref) and len(new) and ref[0] == new[0]:
+            ref, new, first = ref[1:], new[1:], first + 1
+        if max(len(ref), len(new)) > LONGEST:
+            return "too_long", None
+        if not set(ref + new) <= set(BASES):
+            return "unknown_base", None
+        letters = np.array([_CODE[letter] for letter in new], dtype=np.uint8)
+        return "ok", Allele(record.start + site.pos - 1 + first, len(ref), letters)
+
+    def _record(self, name: str) -> Record | None:
+        """Return the genome's record of a name, or the one whose name differs by version or by NCBI's old style."""
+        if name not in self._found:
+            wanted = self._rename.get(name, name)
+            found = self._records.get(wanted)
+            if found is None:
+                close = [record for record in self._records.values() if _core(record.name) == _core(wanted)]
+                if len(close) > 1:
+                    names = " and ".join(record.name for record in close[:2])
+                    raise UserError(f"{self.path}: record '{name}' may be {names}: say which with rename=FILE")
+                found = close[0] if close else None
+                if found is None:
+                    log.warning("%s: the genome has no record '%s'; its alleles have no score.", self.path, name)
+                else:
+                    log.warning("%s: record '%s' is taken for the genome's '%s'.", self.path, name, found.name)
+            self._found[name] = found
+        return self._found[name]
+
+
+def _core(name: str) -> str:
+    """Return a record's accession without its version, also out of ``gi|…|ref|NC_000913.3|``."""
+    if "|" in name:
+        parts = [part for part in name.split("|") if part]
+        name = parts[parts.index("ref") + 1] if "ref" in parts[:-1] else parts[-1]
+    return re.sub(r"\.\d+\Z", "", name)
+
+
+def read_names(path: Path) -> dict[str, str]:
+    """Return the two columns of a file of names, the variants' to the genome's."""
+    names: dict[str, str] = {}
+    with open_file(path) as stream:
+        for number, line in enumerate(stream, 1):
+            words = line.decode(errors="replace").split()
+            if words and len(words) != 2:
+                raise UserError(f"{path}, line {number}: expected two names, the variants' and the genome's")
+            names |= {words[0]: words[1]} if words else {}
+    return names
+
+
+class VcfWriter:
+    """Writes the lines of a VCF with fields of ours added to INFO; BGZF where the name ends in ``.gz`` or ``.bgz``.
+
+    The file appears under its name once the block ends without an error.
+
+    Parameters
+    ----------
+    fields : dict
+        From the names of the fields, which begin with ``GENOSEQ_``, to their header's Number, Type and Description.
+    overwrite : bool
+        Write over fields of these names that the file has; without it they are refused.
+    active : bool
+        False writes nothing: for a table of variants.
+    """
+
+    def __init__(
+        self, path: Path, fields: Mapping[str, tuple[str, str, str]], overwrite: bool = False, active: bool = True
+    ) -> None:
+        self.path, self._fields, self._overwrite, self._active = path, fields, overwrite, active
+        self._part = path.with_name(f".{path.name}.part")
+        self._has_columns = False
+
+    def __enter__(self) -> VcfWriter:
+        compressed = self.path.suffix in (".gz", ".bgz")
+        if not self._active:
+            return self
+        writer: Any = bgzf.BgzfWriter
+        self._out: Any = writer(self._part, "wb") if compressed else self._part.open("wb")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if not self._active:
+            return
+        self._out.close()
+        if kind is None:
+            self._part.replace(self.path)
+        else:
+            self._part.unlink(missing_ok=True)
+
+    def header(self, line: bytes) -> None:
+        """Write a header line, a comment or a blank line; our own lines stand before that of the columns."""
+        if not self._active:
+            return
+        named = re.match(rb"##INFO=<ID=(\w+)[,>]", line)
+        if named and (name := named[1].decode()) in self._fields:
+            self._refuse(name)
+            return
+        if line.startswith(b"#CHROM") and not self._has_columns:
+            self._has_columns = True
+            end = b"\r\n" if line.endswith(b"\r\n") else b"\n"
+            for name, (number, kind, text) in self._fields.items():
+                header = f'##INFO=<ID={name},Number={number},Type={kind},Description="{text}">'
+                self._out.write(header.encode() + end)
+        self._out.write(line)
+
+    def _refuse(self, name: str) -> None:
+        if not self._overwrite:
+            raise UserError(f"the VCF has {name} already; add overwrite=true to write over it")
+
+    def write(self, line: bytes, values: Mapping[str, str]) -> None:
+        """Write a site's line, the values added to its INFO."""
+        if not self._active:
+            return
+        if not self._has_columns:
+            raise UserError("the VCF has no line of columns (#CHROM POS ID …) before its first site")
+        fields = line.split(b"\t", 8)
+        text = fields[7].rstrip(b"\r\n")
+        end = fields[7][len(text) :]  # of a line without genotypes
+        mine = {name for name in self._fields if name.encode() in text}
+        for name in mine & {item.partition(b"=")[0].decode() for item in text.split(b";")}:
+            self._refuse(name)
+            text = b";".join(item for item in text.split(b";") if item.partition(b"=")[0] != name.encode())
+        kept = [] if text in (b"", b".") else [text]
+        added = [f"{name}={value}".encode() for name, value in values.items()]
+        fields[7] = b";".join([*kept, *added]) + end if kept or added else b"." + end
+        self._out.write(b"\t".join(fields))

@@ -1,0 +1,299 @@
+"""Scores of alleles: their tables and pictures, and what the commands print of them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TextIO
+
+import numpy as np
+import pandas
+from numpy.typing import NDArray
+from omegaconf import DictConfig
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from genoseq.data.genome import BASES, Genome
+from genoseq.data.regions import parse_region
+from genoseq.data.variants import Site, VariantFile, VcfWriter, read_names
+from genoseq.errors import UserError
+from genoseq.evaluation.edits import changes_in, homopolymer_edits, letters_of, random_substitutions, saturation
+from genoseq.evaluation.haplotypes import Changes
+from genoseq.files import write_atomic
+from genoseq.report.result import provenance
+
+if TYPE_CHECKING:
+    from genoseq.app.model import Models
+
+LONGEST_REGION = 5_000
+"""Bases of a region whose every substitution is scored, at most."""
+SHOWN = 20
+"""Rows that are printed, at most."""
+BLOCK = 8192
+"""Alleles of a file scored at a time."""
+
+DESCRIPTION = (
+    "log2 p(alternative haplotype) - log2 p(reference haplotype) in bits, over the allele and the next {downstream} "
+    "bases, mean of both strands; below 0 the alternative is less likely"
+)
+FIELDS = (
+    ("GENOSEQ_LLR", "A", "Float", "{score}"),
+    ("GENOSEQ_IMM_LLR", "A", "Float", "The same by an interpolated Markov model (bits)"),
+    (
+        *("GENOSEQ_PERCENTILE", "A", "Float"),
+        "Of a substitution: share of random held-out substitutions of the same base change that score lower (%)",
+    ),
+    (
+        *("GENOSEQ_PART", "1", "String"),
+        "Part of the genome, for the model that scored it: test, val, train, gap, or other_genome",
+    ),
+)
+"""Name, Number, Type and Description of the fields that a VCF gets."""
+COLUMNS = ("record", "pos", "ref", "alt", "status", "part", "llr", "imm_llr", "percentile")
+
+
+class Percentiles:
+    """Where scores stand among those of random held-out substitutions of the same kind.
+
+    Parameters
+    ----------
+    each : int
+        Substitutions of each of the twelve kinds; 0 = no percentiles.
+    """
+
+    def __init__(self, models: Models, each: int, seed: int, downstream: int) -> None:
+        self._sorted: dict[tuple[int, int], NDArray[np.float64]] = {}
+        if not each:
+            return
+        held_out = np.concatenate([intervals for _, intervals in models.held_out()])
+        changes = random_substitutions(models.genome, held_out[np.argsort(held_out[:, 0])], each, seed, downstream)
+        scores, kinds = models.score(changes)[0], _kinds(changes)
+        for kind in set(kinds):
+            self._sorted[kind] = np.sort(scores[[other == kind for other in kinds]])
+
+    def __call__(self, changes: Changes, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the share of the background below each score, in %; nan where an allele is no substitution."""
+        out = np.full(len(scores), np.nan)
+        for i, kind in enumerate(_kinds(changes)):
+            if kind in self._sorted:
+                out[i] = 100 * np.searchsorted(self._sorted[kind], scores[i]) / len(self._sorted[kind])
+        return out
+
+
+def _kinds(changes: Changes) -> list[tuple[int, int]]:
+    """Return the reference and the alternative base of each substitution, (0, 0) of another allele."""
+    single = (changes.ref == 1) & (changes.inserted == 1)
+    return [
+        (int(changes.codes[at]), int(alt[0])) if one else (0, 0)
+        for at, alt, one in zip(changes.start.tolist(), changes.alt, single.tolist(), strict=True)
+    ]
+
+
+def _rows(models: Models, changes: Changes) -> pandas.DataFrame:
+    """Return record, pos (1-based), part, score and the count model's of alleles."""
+    scores, by_counts = models.score(changes)
+    record, first = locate(models.genome, changes.start)
+    columns = {"record": record, "pos": changes.start - first + 1, "part": models.parts(changes.start)}
+    return pandas.DataFrame(columns | {"llr": scores, "imm_llr": by_counts})
+
+
+def locate(genome: Genome, positions: NDArray[np.int64]) -> tuple[list[str], NDArray[np.int64]]:
+    """Return the name of each position's record, and where it starts."""
+    first = np.array([record.start for record in genome.records])
+    row = np.searchsorted(first, positions, side="right") - 1
+    return [genome.records[i].name for i in row.tolist()], first[row]
+
+
+def score_edits(models: Models, cfg: DictConfig, folder: Path) -> dict[str, Any]:
+    """Score every lengthening and shortening of a run of one letter; the rows are ranked by what an edit gains."""
+    if cfg.region is None:
+        found = [intervals for _, intervals in models.held_out()]
+        intervals = np.concatenate(found)[np.argsort(np.concatenate(found)[:, 0])]
+    else:
+        intervals = np.array([parse_region(cfg.region, models.genome)])
+    changes = homopolymer_edits(models.genome, intervals, cfg.downstream)
+    if not len(changes):
+        raise UserError("there is no run of three equal letters to edit there; give a longer region")
+    table, codes = _rows(models, changes), changes.codes
+    runs = []
+    for start, ref in zip(changes.start.tolist(), changes.ref.tolist(), strict=True):
+        end = start + 1
+        while codes[end : end + 1] == codes[start] and end < len(codes):
+            end += 1
+        run = letters_of(codes[start:end])
+        runs.append((run, run[:-1] if ref else run + run[0]))
+    table.insert(2, "ref", [run for run, _ in runs])
+    table.insert(3, "alt", [edited for _, edited in runs])
+    table["percentile"] = 100 * (table["llr"].rank(method="min") - 1) / len(table)
+    table = table.sort_values("llr", ascending=False, kind="stable")
+    _write(folder / "scores.tsv", table)
+    return _result(models, cfg, len(table)) | {"rows": "edits by what they gain", "top": _top(table)}
+
+
+def score_region(models: Models, cfg: DictConfig, folder: Path) -> dict[str, Any]:
+    """Score every substitution in a region; a table, a heat map, and a logo of the model's distribution."""
+    if cfg.region is None:
+        raise UserError("variants=saturation needs a region: add region=NAME:1000-1200 (1-based, inclusive)")
+    start, end = parse_region(cfg.region, models.genome)
+    if end - start > LONGEST_REGION:
+        raise UserError(f"region has {end - start:,} bases, and variants=saturation takes at most {LONGEST_REGION:,}")
+    changes = saturation(models.genome, start, end, cfg.downstream)
+    if not len(changes):
+        raise UserError(f"region={cfg.region} has no known letter")
+    table = _rows(models, changes)
+    table.insert(2, "ref", [BASES[code - 1] for code in changes.codes[changes.start].tolist()])
+    table.insert(3, "alt", [BASES[int(alt[0]) - 1] for alt in changes.alt])
+    percentiles = Percentiles(models, cfg.background, cfg.seed, cfg.downstream)
+    table["percentile"] = percentiles(changes, table["llr"].to_numpy())
+    _write(folder / "scores.tsv", table)
+    _plot_region(models, table, start, end, cfg.region, folder / "saturation.png")
+    top = _top(table.sort_values("llr", kind="stable"))
+    return _result(models, cfg, len(table)) | {"rows": "substitutions, least likely first", "top": top}
+
+
+def score_file(models: Models, cfg: DictConfig, folder: Path) -> dict[str, Any]:
+    """Score the alleles of a table, or of a VCF, which is written again with fields of ours in INFO."""
+    path, names = Path(str(cfg.variants)).expanduser(), read_names(Path(cfg.rename)) if cfg.rename else None
+    source = VariantFile(path, models.genome, cfg.mismatch, names)
+    fields = {name: (number, kind, text.format(score=_score_text(cfg))) for name, number, kind, text in FIELDS}
+    percentiles, scored, part = None, 0, folder / ".scores.tsv.part"
+    with ExitStack() as stack:
+        stack.callback(part.unlink, missing_ok=True)
+        table = stack.enter_context(part.open("w", encoding="utf-8", newline=""))
+        table.write("\t".join(COLUMNS) + "\n")
+        vcf = stack.enter_context(VcfWriter(folder / _scored_name(path.name), fields, cfg.overwrite, source.is_vcf))
+        for sites in _blocks(source):
+            alleles = [allele for site in sites for allele in site.alleles if allele]
+            start, ref = (np.array([getattr(a, key) for a in alleles], dtype=np.int64) for key in ("start", "ref"))
+            changes = changes_in(models.genome, start, ref, [allele.alt for allele in alleles], cfg.downstream)
+            rows = _rows(models, changes)
+            if percentiles is None and any(map(any, _kinds(changes))):
+                percentiles = Percentiles(models, cfg.background, cfg.seed, cfg.downstream)
+            rows["percentile"] = percentiles(changes, rows["llr"].to_numpy()) if percentiles else np.nan
+            _write_sites(sites, rows, table, vcf)
+            scored += len(alleles)
+        table.close()
+        part.replace(folder / "scores.tsv")
+    return _result(models, cfg, scored) | {f"alleles/{status}": n for status, n in source.counts.items()}
+
+
+def _blocks(source: VariantFile) -> Iterator[list[Site]]:
+    """Yield the lines of a file, about `BLOCK` alleles at a time."""
+    held, size = [], 0
+    for site in source:
+        held.append(site)
+        size += len(site.alleles)
+        if size >= BLOCK:
+            yield held
+            held, size = [], 0
+    yield held
+
+
+def _write_sites(sites: list[Site], rows: pandas.DataFrame, table: TextIO, vcf: VcfWriter) -> None:
+    """Write lines of a file, `rows` of whose alleles have a score, to the table and to the VCF."""
+    scores = iter(rows[["part", "llr", "imm_llr", "percentile"]].itertuples(index=False, name=None))
+    for site in sites:
+        if site.is_header:
+            vcf.header(site.line)
+            continue
+        values = []
+        for alt, status, allele in zip(site.alts, site.statuses, site.alleles, strict=True):
+            part, *numbers = next(scores) if allele else ("", np.nan, np.nan, np.nan)
+            values.append([part, *("." if np.isnan(number) else f"{number:.4f}" for number in numbers)])
+            cells = [text.replace(".", "") if text == "." else text for text in values[-1]]
+            table.write("\t".join([site.record, str(site.pos), site.ref, alt, status, *cells]) + "\n")
+        part, *numbers = (list(column) for column in zip(*values, strict=True))
+        info = {"GENOSEQ_PART": max(part)} if any(part) else {}
+        for (name, *_), column in zip(FIELDS, numbers, strict=False):
+            info |= {name: ",".join(column)} if set(column) != {"."} else {}
+        vcf.write(site.line, info)
+
+
+def _scored_name(name: str) -> str:
+    """Return what the scored copy of a VCF is called: calls.vcf.gz becomes calls.scored.vcf.gz."""
+    stem = re.sub(r"(\.vcf)?(\.(gz|bgz))?\Z", "", name, flags=re.IGNORECASE)
+    return f"{stem}.scored.vcf" + (".gz" if name.lower().endswith(("gz",)) else "")
+
+
+def _score_text(cfg: DictConfig) -> str:
+    return DESCRIPTION.format(downstream=cfg.downstream)
+
+
+def _result(models: Models, cfg: DictConfig, scored: int) -> dict[str, Any]:
+    return {
+        "alleles/scored": scored,
+        "score": _score_text(cfg),
+        "mixer": models.models[0].mixer is not None,
+        "genome/name": models.genome.name,
+        "genome/sha256": models.genome.sha256,
+        "checkpoints": [str(model.path.resolve()) for model in models.models],
+        **provenance(models.models[0].module.device.type),
+    }
+
+
+def _top(table: pandas.DataFrame) -> list[dict[str, Any]]:
+    rows: list[Any] = table.head(SHOWN).to_dict("records")
+    return rows
+
+
+def _write(path: Path, table: pandas.DataFrame) -> None:
+    write_atomic(path, table.to_csv(sep="\t", index=False, float_format="%.4f", lineterminator="\n"))
+
+
+def print_scores(result: dict[str, Any], folder: Path) -> None:
+    """Print the first rows and where the files are."""
+    console = Console()
+    if rows := result.get("top"):
+        table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
+        for name in rows[0]:
+            table.add_column(name.replace("_", " "), justify="left" if isinstance(rows[0][name], str) else "right")
+        for row in rows:
+            table.add_row(*(f"{x:.2f}" if isinstance(x, float) else f"{x}" for x in row.values()))
+        console.print(f"\n{result['genome/name']}: {result['rows']}")
+        console.print(table)
+    counts = {key.partition("/")[2]: n for key, n in result.items() if key.startswith("alleles/")}
+    scored = counts.pop("scored")
+    counts.pop("ok", None)
+    left_out = "".join(f", {n:,} {status}" for status, n in counts.items())
+    console.print(f"{scored:,} alleles scored{left_out}", highlight=False)
+    console.print(f"score: {result['score']}", soft_wrap=True, highlight=False)
+    console.print(f"files: {folder}", soft_wrap=True)
+
+
+def _plot_region(models: Models, table: pandas.DataFrame, start: int, end: int, title: str, path: Path) -> None:
+    """Draw a region in rows of 100 bases: a logo of the model's distribution above the scores of its substitutions."""
+    import io
+
+    import logomaker
+    import matplotlib.pyplot as plt
+    from matplotlib.colors import TwoSlopeNorm
+
+    p = models.distributions(start, end)
+    bits = p * (2 + (p * np.log2(np.maximum(p, 1e-30))).sum(1, keepdims=True))
+    record, first = locate(models.genome, np.array([start]))
+    offset = int(first[0])
+    scores = np.full((4, end - start), np.nan)
+    for pos, alt, llr in zip(table["pos"], table["alt"], table["llr"], strict=True):
+        scores["ACGT".index(alt), pos - 1 + offset - start] = llr
+    limit = max(1.0, float(np.nanpercentile(np.abs(scores), 99)))
+    norm, rows = TwoSlopeNorm(0, -limit, limit), -(-(end - start) // 100)
+    figure, axes = plt.subplots(2 * rows, 1, figsize=(14, 2.9 * rows + 0.5), squeeze=False, layout="constrained")
+    for i, (logo, heat) in enumerate(zip(axes[::2, 0], axes[1::2, 0], strict=True)):
+        a, b = 100 * i, min(100 * i + 100, end - start)
+        at = np.arange(a, b) + start - offset + 1  # 1-based
+        logomaker.Logo(pandas.DataFrame(bits[a:b], index=at, columns=list("ACGT")), ax=logo, show_spines=False)
+        logo.set(ylim=(0, 2), ylabel="bits", xlim=(at[0] - 0.5, at[0] + 99.5), xticks=[])
+        extent = (at[0] - 0.5, at[-1] + 0.5, 3.5, -0.5)
+        image = heat.imshow(scores[:, a:b], cmap="RdBu", norm=norm, aspect="auto", extent=extent, interpolation="none")
+        heat.set_facecolor("0.8")  # the reference's own letter
+        heat.set(yticks=range(4), yticklabels=list("ACGT"), xlim=(at[0] - 0.5, at[0] + 99.5))
+    axes[-1, 0].set_xlabel(f"position in {record[0]} (1-based); grey: the reference's own base")
+    figure.colorbar(image, ax=axes[:, 0].tolist(), label="score of the substitution (bits)", shrink=min(1, 2 / rows))
+    figure.suptitle(f"{models.genome.name} {title}: what the model expects (logo), and every substitution's score")
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    plt.close(figure)
+    write_atomic(path, buffer.getvalue())
