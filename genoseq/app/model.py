@@ -22,11 +22,15 @@ from genoseq.data.genome import BASES, Genome, Record
 from genoseq.data.intervals import Intervals, as_intervals, inside, usable
 from genoseq.data.sources import load_genome
 from genoseq.data.split import STAGES, Split
+from genoseq.data.variants import encode, trim
 from genoseq.errors import UserError
 from genoseq.evaluation.alleles import score_strand, score_strand_by_counts
+from genoseq.evaluation.edits import changes_in
 from genoseq.evaluation.haplotypes import CONTEXT, Changes
 from genoseq.evaluation.predict import Predicted, predict
 
+DOWNSTREAM = 128
+"""Bases read after an allele, if nothing else is said."""
 _COLUMNS = [0, 1, 3, 2]  # A, C, G, T of columns A, C, T, G
 
 
@@ -142,6 +146,38 @@ class Model:
     def score_changes_by_counts(self, changes: Changes) -> NDArray[np.float64]:
         """Return the interpolated Markov model's scores."""
         return score_strand_by_counts(self.imm, changes)
+
+    def score(
+        self, sequence: str, variants: Sequence[tuple[int, str, str]], downstream: int = DOWNSTREAM
+    ) -> NDArray[np.float64]:
+        """Return how much less likely variants make a sequence, each alone, in bits, float64 (n,).
+
+        log2 p(alternative) - log2 p(reference) over the allele and `downstream` bases after it, mean of both strands.
+
+        Parameters
+        ----------
+        variants : sequence of (int, str, str)
+            Position (1-based), reference and alternative letters, as in a VCF; ``(3, "AC", "A")`` deletes a base.
+
+        Raises
+        ------
+        UserError
+            If the reference letters are not the sequence's, or an allele has other letters than A, C, G, T.
+        """
+        genome = genome_of(sequence)
+        start, ref, alt = [], [], []
+        for pos, have, new in variants:
+            if pos < 1 or sequence[pos - 1 : pos - 1 + len(have)].upper() != have.upper():
+                raise UserError(f"the sequence does not have {have} at {pos}; positions count from 1")
+            first, have, new = trim(have.upper(), new.upper())
+            if not set(have + new) <= set(BASES):
+                raise UserError(f"a variant at {pos} has other letters than A, C, G and T")
+            start.append(pos - 1 + first)
+            ref.append(len(have))
+            alt.append(encode(new))
+        changes = changes_in(genome, np.array(start, np.int64), np.array(ref, np.int64), alt, downstream).left_aligned()
+        other = changes.reverse_complement(genome.reverse_complement().codes.numpy())
+        return (self.score_changes(changes) + self.score_changes(other)) / 2
 
     def log_probs(self, sequence: str) -> NDArray[np.float32]:
         """Return ln p of A, C, G and T at each base of a sequence given those before it, float32 (L, 4).

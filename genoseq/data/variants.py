@@ -162,20 +162,14 @@ class VariantFile:
             return "breakend", None
         if not _LETTERS.match(alt):
             raise UserError(f"{where}: ALT {alt[:40]!r} is neither letters nor one of VCF's symbols")
-        ref, new = site.ref, alt.upper()
+        first, ref, new = trim(site.ref, alt.upper())
         if ref == new:
             return "no_alt", None
-        first = 0
-        while len(ref) and len(new) and ref[-1] == new[-1]:
-            ref, new = ref[:-1], new[:-1]
-        while len(ref) and len(new) and ref[0] == new[0]:
-            ref, new, first = ref[1:], new[1:], first + 1
         if max(len(ref), len(new)) > LONGEST:
             return "too_long", None
         if not set(ref + new) <= set(BASES):
             return "unknown_base", None
-        letters = np.array([_CODE[letter] for letter in new], dtype=np.uint8)
-        return "ok", Allele(record.start + site.pos - 1 + first, len(ref), letters)
+        return "ok", Allele(record.start + site.pos - 1 + first, len(ref), encode(new))
 
     def _record(self, name: str) -> Record | None:
         """Return the genome's record of a name, or the one whose name differs by version or by NCBI's old style."""
@@ -194,6 +188,21 @@ class VariantFile:
                     log.warning("%s: record '%s' is taken for the genome's '%s'.", self.path, name, found.name)
             self._found[name] = found
         return self._found[name]
+
+
+def trim(ref: str, alt: str) -> tuple[int, str, str]:
+    """Return two alleles without the suffix and the prefix that they share, and the length of that prefix."""
+    first = 0
+    while ref and alt and ref[-1] == alt[-1]:
+        ref, alt = ref[:-1], alt[:-1]
+    while ref and alt and ref[0] == alt[0]:
+        ref, alt, first = ref[1:], alt[1:], first + 1
+    return first, ref, alt
+
+
+def encode(letters: str) -> NDArray[np.uint8]:
+    """Return letter ids, A=1 C=2 T=3 G=4, 0 = any other letter."""
+    return np.array([_CODE.get(letter, 0) for letter in letters.upper()], dtype=np.uint8)
 
 
 def _core(name: str) -> str:

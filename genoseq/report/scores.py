@@ -278,6 +278,8 @@ def _plot_region(models: Models, table: pandas.DataFrame, start: int, end: int, 
     scores = np.full((4, end - start), np.nan)
     for pos, alt, llr in zip(table["pos"], table["alt"], table["llr"], strict=True):
         scores["ACGT".index(alt), pos - 1 + offset - start] = llr
+    top = min(2.0, 1.1 * max(0.3, float(bits.sum(1).max())))
+    colors = plt.get_cmap("RdBu").with_extremes(bad="0.8")  # the reference's own letter
     limit = max(1.0, float(np.nanpercentile(np.abs(scores), 99)))
     norm, rows = TwoSlopeNorm(0, -limit, limit), -(-(end - start) // 100)
     figure, axes = plt.subplots(2 * rows, 1, figsize=(14, 2.9 * rows + 0.5), squeeze=False, layout="constrained")
@@ -285,10 +287,10 @@ def _plot_region(models: Models, table: pandas.DataFrame, start: int, end: int, 
         a, b = 100 * i, min(100 * i + 100, end - start)
         at = np.arange(a, b) + start - offset + 1  # 1-based
         logomaker.Logo(pandas.DataFrame(bits[a:b], index=at, columns=list("ACGT")), ax=logo, show_spines=False)
-        logo.set(ylim=(0, 2), ylabel="bits", xlim=(at[0] - 0.5, at[0] + 99.5), xticks=[])
+        logo.set(ylim=(0, top), ylabel="bits", xlim=(at[0] - 0.5, at[0] + 99.5), xticks=[])
         extent = (at[0] - 0.5, at[-1] + 0.5, 3.5, -0.5)
-        image = heat.imshow(scores[:, a:b], cmap="RdBu", norm=norm, aspect="auto", extent=extent, interpolation="none")
-        heat.set_facecolor("0.8")  # the reference's own letter
+        image = heat.imshow(scores[:, a:b], cmap=colors, norm=norm, aspect="auto", extent=extent, interpolation="none")
+        heat.ticklabel_format(axis="x", useOffset=False, style="plain")
         heat.set(yticks=range(4), yticklabels=list("ACGT"), xlim=(at[0] - 0.5, at[0] + 99.5))
     axes[-1, 0].set_xlabel(f"position in {record[0]} (1-based); grey: the reference's own base")
     figure.colorbar(image, ax=axes[:, 0].tolist(), label="score of the substitution (bits)", shrink=min(1, 2 / rows))
