@@ -170,6 +170,11 @@ def test_evaluate_composes() -> None:
     assert OmegaConf.missing_keys(compose(root="evaluate")) == {"ckpt"}
 
 
+def test_score_composes() -> None:
+    checked(compose("ckpt=[a.ckpt,b.ckpt]", "variants=calls.vcf", root="score"))
+    assert OmegaConf.missing_keys(compose(root="score")) == {"ckpt", "variants"}
+
+
 def test_loggers_build_or_say_what_to_install() -> None:
     made = build.instantiate(checked(compose("logger=tensorboard")).logger.tensorboard)
     assert isinstance(made, Logger) and Path(made.log_dir).parent == Path.cwd()

@@ -1,5 +1,6 @@
 """Every command of the README runs: as written, but for sizes and the names of the reader's own files."""
 
+import gzip
 import re
 import shlex
 import subprocess
@@ -29,7 +30,9 @@ OWN = {
     "[chromosome.fa,plasmids.fa]": f"[{FILES / 'hpylori_start.txt'},{FILES / 'klebsiella_plasmids.fa.gz'}]",
     "[pKPHS1]": "[CP003226.1]",
     "other.fa": str(FILES / "klebsiella_pKPHS6.fa"),
+    "1400000-1400300": "CP003226.1:100-120",
 }
+CALLS = "##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\nCP003226.1\t100\t.\tN\t<DEL>\t.\t.\t.\n"
 
 
 def test_the_readme_has_commands() -> None:
@@ -63,7 +66,8 @@ def filled_in(command: str, trained: Path, swept: Path) -> list[str]:
     arguments = [a.replace("outputs/sweeps/DATE/TIME", str(swept)) for a in command.split(" ")[3:]]
     for name, ours in OWN.items():
         arguments = [a.replace(f"={name}", f"={ours}") for a in arguments]
-    return [a.replace("outputs/DATE/TIME-train", str(trained)) for a in arguments]
+    best = f"ckpt={trained / 'checkpoints' / 'best.ckpt'}"
+    return [a.replace("outputs/DATE/TIME-train", str(trained)).replace("ckpt=best.ckpt", best) for a in arguments]
 
 
 def keys(arguments: list[str]) -> set[str]:
@@ -131,6 +135,9 @@ def test_the_command_runs(
         pytest.skip("fetches a genome; test_sources has it where GENOSEQ_GENOME_DIR names a folder with it")
     verb = command.split(" ")[2].removeprefix("genoseq.")
     arguments = filled_in(command, trained, tmp_path)
+    if "variants=calls.vcf.gz" in arguments:
+        (tmp_path / "calls.vcf.gz").write_bytes(gzip.compress(CALLS.encode()))
+        arguments += [f"variants={tmp_path / 'calls.vcf.gz'}"]
     if verb == "train":
         arguments += [a for a in tiny if a.split("=")[0] not in keys(arguments)]
     if "data.genome=NC_000913.3" in arguments:  # a file of that name stands for the download, which test_fetch has
@@ -151,4 +158,5 @@ def test_the_command_runs(
         assert f"pip install 'genoseq[{extra}]'" in ran.err
         return
     assert ran.code == 0, ran.err
-    assert (ran.folder / ("result.json" if verb == "train" else "evaluation.json")).is_file()
+    result = {"train": "result.json", "evaluate": "evaluation.json"}.get(verb, f"{verb}.json")
+    assert (ran.folder / result).is_file()
