@@ -151,27 +151,65 @@ class ContiguousSplit(_SharesSplit):
 class BlocksSplit(_SharesSplit):
     """Blocks of `block_size` bases, each given to a part by a seeded draw, with gaps where neighbours differ.
 
-    `test` and `val` are shares of the blocks.
+    Parameters
+    ----------
+    test, val : float
+        Shares of the blocks; with a fold, `test` has no say.
+    fold : int, optional
+        Which of the `folds` tests: each block lies in the test part of exactly one. The draw depends on `seed` alone,
+        and gaps are taken from training and validation only.
+    seed : int, optional
+        Of the draw; by default the run's, with a fold 0.
     """
 
-    def __init__(self, test: float = 0.2, val: float = 0.05, block_size: int = 50_000, unknown_run: int = 10) -> None:
+    def __init__(
+        self,
+        test: float = 0.2,
+        val: float = 0.05,
+        block_size: int = 50_000,
+        unknown_run: int = 10,
+        fold: int | None = None,
+        folds: int = 5,
+        seed: int | None = None,
+    ) -> None:
         super().__init__(test, val, unknown_run)
         check_count("split.block_size", block_size)
-        self.block_size = block_size
+        check_count("split.folds", folds, least=2)
+        if fold is not None and not (isinstance(fold, int) and 0 <= fold < folds):
+            raise UserError(f"data.split.fold must be a whole number from 0 to {folds - 1}, got {fold}")
+        if not isinstance(seed, int | None):
+            raise UserError(f"data.split.seed must be a whole number, got {seed}")
+        self.block_size, self.fold, self.folds, self.seed = block_size, fold, folds, seed
 
     def assign(self, genome: Genome, gap: int, seed: int) -> dict[str, Intervals]:
-        blocks = [
-            (lo, min(lo + self.block_size, record.end))
-            for record in genome.records
-            for lo in range(record.start, record.end, self.block_size)
-        ]
+        blocks: list[tuple[int, int]] = []
+        for record in genome.records:
+            starts = list(range(record.start, record.end, self.block_size))
+            if self.fold is not None and len(starts) > 1 and record.end - starts[-1] < gap:
+                starts.pop()  # too short for a window: the last block has it, so that it is tested
+            blocks += pairwise([*starts, record.end])
         n = len(blocks)
         n_test, n_val = max(1, round(n * self.test)), max(1, round(n * self.val))
-        rank = hashing.permute((seed, Stream.BLOCKS), np.arange(n), n)
+        drawn = self.seed if self.seed is not None else seed if self.fold is None else 0
+        rank = hashing.permute((drawn, Stream.BLOCKS), np.arange(n), n)
+        if self.fold is not None:
+            if n < self.folds:
+                raise UserError(
+                    f"data.split.folds={self.folds} needs as many blocks, and genome '{genome.name}' has {n} of "
+                    f"data.split.block_size={self.block_size:,} bases"
+                )
+            tested = rank % self.folds == self.fold
+            n_test = int(tested.sum())
+            rank = np.argsort(np.argsort(np.where(tested, rank - n, rank)))  # those that test first
         stages = ["test" if r < n_test else "val" if r < n_test + n_val else "train" for r in rank]
-        return _by_stage(
-            (lo + gap if i and stages[i] != stages[i - 1] else lo, hi, stages[i]) for i, (lo, hi) in enumerate(blocks)
-        )
+        rows = []
+        for i, ((lo, hi), stage) in enumerate(zip(blocks, stages, strict=True)):
+            before, after = (stages[j] if 0 <= j < n else stage for j in (i - 1, i + 1))
+            spared = self.fold is not None and stage == "test"
+            lo += gap * (before != stage and not spared)
+            hi -= gap * (after != stage and not spared and self.fold is not None and after == "test")
+            rows.append((lo, max(lo, hi), stage))
+        return _by_stage(rows)
 
 
 class RandomWindowsSplit(_SharesSplit):

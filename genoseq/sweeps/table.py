@@ -24,6 +24,8 @@ from genoseq.overrides import short_names
 from genoseq.sweeps.read import OBJECTIVE, STATES, read_sweep
 
 TEST = "test/bits_per_base"
+REPEATS = ("seed", "data.split.fold")
+"""What is averaged over, not ranked."""
 _MEANS = [OBJECTIVE, TEST, "test/accuracy", "seconds"]
 _CSV = [OBJECTIVE, TEST, "test/accuracy", "baseline/bits_per_base", "imm/bits_per_base"]
 _CSV += ["step", "train/tokens_per_second", "seconds"]
@@ -83,8 +85,8 @@ def write_sweep(folder: Path | str, console: Console | None = None) -> pd.DataFr
 
 
 def parameters(runs: pd.DataFrame) -> list[str]:
-    """Return what a sweep varied but for the seed, as override keys."""
-    return [key for key in runs.attrs["varied"] if key != "seed"]
+    """Return what a sweep varied but for seeds and folds, as override keys."""
+    return [key for key in runs.attrs["varied"] if key not in REPEATS]
 
 
 def rank_settings(runs: pd.DataFrame) -> pd.DataFrame:
@@ -97,15 +99,19 @@ def rank_settings(runs: pd.DataFrame) -> pd.DataFrame:
 
         - one a parameter, named by its override key;
         - ``val/bits_per_base``, ``test/bits_per_base``, ``test/accuracy``, ``seconds``: means over seeds;
-        - ``sem``: standard error of the mean validation bits per base, nan below two seeds;
+        - ``sem``, ``test_sem``: standard errors of the mean validation and test bits per base, nan below two seeds;
         - ``done``, ``seeds``: seeds with a finite validation value, and seeds asked for;
         - ``values``: list of the validation bits per base of each seed; ``fresh``: of the fresh seeds alone, which had
           no part in choosing the setting: replicates, and seeds that not all settings were run with;
         - ``runs``, ``states``: lists of the names and the states of its runs;
         - ``overrides``: those of a run that has a result, else of the first; without the seed where there are several.
+
+        Folds are averaged as seeds are.
     """
     keys = parameters(runs)
-    runs = runs if "seed" in runs.attrs["varied"] else runs.assign(seed=0)
+    repeated = [key for key in REPEATS if key in runs.attrs["varied"]]
+    if repeated != ["seed"]:  # a fold of a seed is one observation too
+        runs = runs.assign(seed=runs[repeated].astype(str).agg(" ".join, axis=1) if repeated else 0)
     parts = [part for _, part in runs.groupby(keys or (lambda _: 0), sort=False, dropna=False)]
     own = [set(part["seed"][~part["replicate"]]) for part in parts if not part["replicate"].all()]
     shared = set.intersection(*own) if own else set()
@@ -125,7 +131,8 @@ def rank_settings(runs: pd.DataFrame) -> pd.DataFrame:
             "fresh": list(seeds[OBJECTIVE][seeds["fresh"] == 1].dropna()),
             "runs": list(part["name"]),
             "states": list(part["state"]),
-            "overrides": [text for text in overrides if len(seeds) == 1 or not text.lstrip("+").startswith("seed=")],
+            "test_sem": seeds[TEST].sem(),
+            "overrides": [t for t in overrides if len(seeds) == 1 or t.lstrip("+").partition("=")[0] not in REPEATS],
         }
         rows.append(row)
     return pd.DataFrame(rows).sort_values(OBJECTIVE, kind="stable", ignore_index=True)
@@ -320,6 +327,8 @@ def _progress(run: Mapping[Any, Any]) -> str:
 def _ranking(runs: pd.DataFrame, settings: pd.DataFrame, console: Console) -> Table:
     """Return the best settings over the baselines; on a narrow console one column holds all parameters."""
     keys, names = parameters(runs), short_names(parameters(runs))
+    folds = "data.split.fold" in runs.attrs["varied"]
+    counted = "seeds and folds" if folds and "seed" in runs.attrs["varied"] else "folds" if folds else "seeds"
     rows = []
 
     def test_cells(bits: float, accuracy: float) -> dict[str, str]:
@@ -332,13 +341,15 @@ def _ranking(runs: pd.DataFrame, settings: pd.DataFrame, console: Console) -> Ta
         error = "" if pd.isna(row["sem"]) else f" ± {bits_text(row['sem'])}"
         cells = {"": str(rank) if finite else "–"}
         cells |= {"setting": _describe({key: row[key] for key in keys}).replace(", ", ",\n")}
-        cells |= {names[key]: shown(row[key]) for key in keys} | {"seeds": f"{row['done']}/{row['seeds']}"}
+        cells |= {names[key]: shown(row[key]) for key in keys} | {counted: f"{row['done']}/{row['seeds']}"}
         cells |= {"val\nbits/base": bits_text(row[OBJECTIVE]) + error if finite else state}
         cells |= test_cells(row[TEST], row["test/accuracy"])
+        if folds and pd.notna(row["test_sem"]):
+            cells["test\nbits/base"] += f" ± {bits_text(row['test_sem'])}"
         rows.append(cells | {"seconds": "–" if pd.isna(row["seconds"]) else f"{row['seconds']:,.0f}"})
     for name, *metrics in _baselines(runs):
         rows.append({"setting": name, **dict.fromkeys(list(names.values())[:1], name), **test_cells(*metrics)})
-    text = pd.DataFrame(rows).fillna("").drop(columns=["seeds"] if settings["seeds"].max() == 1 else [])
+    text = pd.DataFrame(rows).fillna("").drop(columns=[counted] if settings["seeds"].max() == 1 else [])
     folded = text.drop(columns=[*names.values(), "seconds"])
     for layout in (text.drop(columns="setting") if keys else text, folded):
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)

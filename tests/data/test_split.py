@@ -3,7 +3,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genoseq.data.intervals import as_intervals, intersect, usable
@@ -87,6 +87,42 @@ def test_blocks_parts(genome, seed, span, size):
         assert "has no interval as long as a window" in str(error) and span > size // 3
         return
     check(parts, genome, span, gap=span)
+
+
+@settings(max_examples=60)
+@given(
+    lengths=st.lists(st.integers(300, 3000), min_size=1, max_size=4),
+    folds=st.integers(2, 5),
+    seed=st.integers(0, 99),
+    span=st.integers(1, 60),
+)
+def test_folds_test_every_base_once(make_genome, letters, lengths, folds, seed, span):
+    genome = make_genome({f"r{i}": letters(n, i) for i, n in enumerate(lengths)})
+    tested = np.zeros(len(genome), dtype=int)
+    for fold in range(folds):
+        split = BlocksSplit(val=0.2, block_size=250, fold=fold, folds=folds, seed=seed)
+        try:
+            parts = split(genome, span, seed=fold)
+        except UserError as error:
+            assert "blocks" in str(error) or "as long as a window" in str(error)
+            return
+        again = split(genome, span, seed=fold + 7)  # the run's seed has no say
+        assert all(np.array_equal(parts.of(stage), again.of(stage)) for stage in STAGES)
+        owner = np.full(len(genome), -1)
+        for number, stage in enumerate(STAGES):
+            for a, b in parts.of(stage):
+                assert (owner[a:b] == -1).all()
+                owner[a:b] = number
+        tested += owner == 2
+        for record in genome.records:
+            inside = owner[record.start : record.end]
+            edges = np.flatnonzero(np.diff(inside))
+            for a in edges:  # between two parts lies a window, and it is not the test part's
+                assert inside[a] == -1 or inside[a + 1] == -1
+            for a, b in pairwise(edges):
+                if inside[a + 1] == -1 and inside[a] != inside[b + 1]:
+                    assert b - a >= span
+    assert (tested == 1).all()
 
 
 def test_blocks_shares_are_right_and_blocks_whole(make_genome, letters):
@@ -239,6 +275,9 @@ def test_unknown_runs_and_pieces_too_short_for_a_window_are_left_out(make_genome
             ]
         ),
         (partial(BlocksSplit, block_size=0), "block_size", 0),
+        (partial(BlocksSplit, folds=1), "folds", 1),
+        *((partial(BlocksSplit, fold=fold), "fold", fold) for fold in (5, -1, 0.5)),
+        (partial(BlocksSplit, seed="a"), "seed", "a"),
         *((partial(RandomWindowsSplit, window_stride=n), "window_stride", n) for n in (0, -3, 1.5)),
         (partial(ContiguousSplit, unknown_run=0), "unknown_run", 0),
         (partial(RecordsSplit, ["a"], unknown_run=-1), "unknown_run", -1),

@@ -63,6 +63,16 @@ def test_seeds_are_folded_with_their_standard_error(tmp_path: Path) -> None:
     assert "2/3" in text and "1.8200 ± 0.0200" in text and "failed: lr=0.01,seed=2" in text
 
 
+def test_folds_are_averaged_not_ranked(tmp_path: Path) -> None:
+    fold = "data.split.fold"
+    values = {0.1: [1.90, 1.92, 1.94], 0.01: [1.80, 1.82, 1.84]}
+    fakes = [Fake({LR: lr, fold: i}, v) for lr, each in values.items() for i, v in enumerate(each)]
+    best = rank_settings(read_sweep(write(tmp_path, fakes))).iloc[0]
+    assert best[LR] == 0.01 and best["seeds"] == 3 and best["overrides"] == ["optimizer.lr=0.01"]
+    text = said(tmp_path)
+    assert "folds" in text and "3/3" in text and "1.8200 ± 0.0115" in text
+
+
 def test_a_seed_that_ran_twice_is_one_observation(tmp_path: Path) -> None:
     fakes = [Fake({LR: 1, "seed": s}, v, name=n) for s, v, n in ((0, 1.8, "a"), (0, 1.8, "b"), (1, 1.9, "c"))]
     settings = rank_settings(read_sweep(write(tmp_path, fakes)))
