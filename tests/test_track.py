@@ -68,9 +68,7 @@ def test_tracks_have_the_bits_of_an_evaluation(trained, run_verb, tmp_path, reve
     assert np.nanmean(values) == pytest.approx(result["surprise"], abs=1e-5)
     assert (
         "already"
-        in run_verb(
-            "track", tmp_path / "t", *[a for a in [ckpt, "strands=true"]], "window=100", "step=50", f"genes={SMALL}"
-        ).out
+        in run_verb("track", tmp_path / "t", ckpt, "strands=true", "window=100", "step=50", f"genes={SMALL}").out
     )
 
 

@@ -18,7 +18,7 @@ from genoseq.errors import UserError
 
 CHUNK = 1 << 16
 """Bases asked for in one pass over the counted part, at least."""
-PASSES = 32
+PASSES = 64
 """Such passes, at most: of more bases, each pass is asked for more."""
 DIRECT = 10
 """Longest context with a direct table, in bases: 4^10 contexts have 16 MiB of counts."""

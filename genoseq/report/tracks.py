@@ -133,8 +133,8 @@ def record_rows(models: Models, named: dict[str, NDArray[Any]], seed: int) -> li
 def _write_bed(path: Path, found: list[tuple[str, int, int, float]], measured: dict[str, float]) -> None:
     lines = [
         "# windows that are unusual under this model: score = sum(surprise - entropy) / sqrt(sum of varentropy) above "
-        f"{measured['unusual/threshold']:.2f}, which {measured['unusual/false_alarms_per_Mb']:.1f} windows in a million "
-        f"bases drawn from the model itself exceed ({measured['unusual/drawn']:,} drawn)"
+        f"{measured['unusual/threshold']:.2f}, which {measured['unusual/false_alarms_per_Mb']:.1f} windows in a "
+        f"million bases drawn from the model itself exceed ({measured['unusual/drawn']:,} drawn)"
     ]
     lines += [f"{name}\t{start}\t{end}\tunusual\t{score:.3f}" for name, start, end, score in sorted(found)]
     write_atomic(path, "\n".join(lines) + "\n")
@@ -166,7 +166,8 @@ def _print(
     console = Console(highlight=False)
     console.print(
         f"\n{result['genome/name']}: {result['bases']:,} held-out bases, surprise "
-        f"{result['surprise']:.4f} bits per base (entropy {result['entropy']:.4f}; interpolated Markov model {result['imm_surprise']:.4f}), both strands' mean"
+        f"{result['surprise']:.4f} bits per base (entropy {result['entropy']:.4f}; interpolated Markov model "
+        f"{result['imm_surprise']:.4f}), both strands' mean"
     )
     for row in records[:20]:
         shuffle = row.get("shuffled/bits_per_base")
