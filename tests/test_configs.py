@@ -175,6 +175,12 @@ def test_score_composes() -> None:
     assert OmegaConf.missing_keys(compose(root="score")) == {"ckpt", "variants"}
 
 
+@pytest.mark.parametrize("verb", ["embed", "sample"])
+def test_embed_and_sample_compose(verb: str) -> None:
+    checked(compose("ckpt=a.ckpt", root=verb))
+    assert OmegaConf.missing_keys(compose(root=verb)) == {"ckpt"}
+
+
 def test_loggers_build_or_say_what_to_install() -> None:
     made = build.instantiate(checked(compose("logger=tensorboard")).logger.tensorboard)
     assert isinstance(made, Logger) and Path(made.log_dir).parent == Path.cwd()

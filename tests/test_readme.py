@@ -138,6 +138,8 @@ def test_the_command_runs(
     if "variants=calls.vcf.gz" in arguments:
         (tmp_path / "calls.vcf.gz").write_bytes(gzip.compress(CALLS.encode()))
         arguments += [f"variants={tmp_path / 'calls.vcf.gz'}"]
+    if verb == "sample":
+        arguments.append("length=60")  # the genome is small
     if verb == "train":
         arguments += [a for a in tiny if a.split("=")[0] not in keys(arguments)]
     if "data.genome=NC_000913.3" in arguments:  # a file of that name stands for the download, which test_fetch has

@@ -26,6 +26,7 @@ from genoseq.data.variants import encode, trim
 from genoseq.errors import UserError
 from genoseq.evaluation.alleles import score_strand, score_strand_by_counts
 from genoseq.evaluation.edits import changes_in
+from genoseq.evaluation.embeddings import embed
 from genoseq.evaluation.haplotypes import CONTEXT, Changes
 from genoseq.evaluation.predict import Predicted, predict
 
@@ -178,6 +179,24 @@ class Model:
         changes = changes_in(genome, np.array(start, np.int64), np.array(ref, np.int64), alt, downstream).left_aligned()
         other = changes.reverse_complement(genome.reverse_complement().codes.numpy())
         return (self.score_changes(changes) + self.score_changes(other)) / 2
+
+    def embed(self, sequence: str, pooling: str = "mean") -> NDArray[np.float32]:
+        """Return the network's last hidden states pooled over a sequence, the mean of both strands, float32 (D,)."""
+        genome = genome_of(sequence)
+        vector: NDArray[np.float32] = self.embed_regions(
+            genome, genome.reverse_complement(), [(0, 0, len(genome))], pooling
+        )[0]
+        return vector
+
+    def embed_regions(
+        self, genome: Genome, other_strand: Genome, regions: Sequence[tuple[int, int, int]], pooling: str = "mean"
+    ) -> NDArray[np.float32]:
+        """Return the states pooled over regions, (first base of its record, start, end), the mean of both strands."""
+        n, ends = len(genome), {record.start: record.end for record in genome.records}
+        turned = [(n - ends[low], n - end, n - start) for low, start, end in regions]
+        one = embed(self.module, self.tokenizer, genome.codes.numpy(), regions, pooling)
+        two = embed(self.module, self.tokenizer, other_strand.codes.numpy(), turned, pooling)
+        return (one + two) / np.float32(2)
 
     def log_probs(self, sequence: str) -> NDArray[np.float32]:
         """Return ln p of A, C, G and T at each base of a sequence given those before it, float32 (L, 4).

@@ -1,4 +1,4 @@
-"""Sequence drawn from a network, base by base or token by token, and shuffles that keep every pair of neighbours."""
+"""Sequence drawn from a network or a table of counts, shuffles, and how sequences compare with real ones."""
 
 from __future__ import annotations
 
@@ -8,10 +8,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from genoseq.data.tokenizer import Tokenizer
+from genoseq.baselines.counts import compiled
+from genoseq.baselines.markov import MarkovModel
+from genoseq.data.genome import BASES
+from genoseq.data.intervals import Intervals
+from genoseq.data.tokenizer import MAX_K, KmerTokenizer, Tokenizer
+from genoseq.evaluation.haplotypes import COMPLEMENT
 from genoseq.training.module import NextToken
 
 Codes = NDArray[np.uint8]
+_TO_LETTERS = bytes.maketrans(bytes(range(5)), b"N" + BASES.encode())
 
 
 @torch.no_grad()
@@ -68,6 +74,62 @@ def _digits(tokens: torch.Tensor, bases: int) -> torch.Tensor:
     return torch.stack([tokens >> 2 * i & 3 for i in range(bases - 1, -1, -1)])
 
 
+SEED = 11
+"""Bases that agree before a match to the training part is looked at."""
+
+
+@compiled
+def _longest(codes: Codes, intervals: Intervals, head: NDArray[Any], after: NDArray[Any], sequence: Codes) -> int:
+    """Return the longest stretch of a sequence that occurs in intervals, whose words of `SEED` letters are chained."""
+    best, word, known = 0, 0, 0
+    for end in range(1, len(sequence) + 1):
+        word = (word << 2 | (sequence[end - 1] - 1)) & ((1 << 2 * SEED) - 1)
+        known += 1
+        if known < SEED:
+            continue
+        at = head[word]
+        while at >= 0:
+            limit = intervals[np.searchsorted(intervals[:, 0], at, side="right") - 1, 1]
+            length = SEED
+            while (
+                at + length < limit and end - SEED + length < len(sequence)
+                and codes[at + length] == sequence[end - SEED + length]
+            ):  # fmt: skip
+                length += 1
+            best = max(best, length)
+            at = after[at]
+    return best
+
+
+def longest_matches(codes: Codes, intervals: Intervals, sequences: Codes) -> NDArray[np.int64]:
+    """Return the longest exact match of each sequence (n, length) to intervals of a genome, on either strand, in bases.
+
+    0 where none has `SEED` bases.
+    """
+    # the places of each word, as chains: the last one, and from each the one before
+    head, after = np.full(4**SEED, -1, dtype=np.int64), np.full(len(codes), -1, dtype=np.int64)
+    _chain(codes, intervals, head, after)
+    turned = COMPLEMENT[sequences[:, ::-1]]
+    pairs = zip(sequences, turned, strict=True)
+    return np.array([max(_longest(codes, intervals, head, after, text) for text in pair) for pair in pairs])
+
+
+@compiled
+def _chain(codes: Codes, intervals: Intervals, head: NDArray[Any], after: NDArray[Any]) -> None:
+    for row in range(len(intervals)):
+        word, known = 0, 0
+        for i in range(intervals[row, 0], intervals[row, 1]):
+            if codes[i] == 0:
+                known = 0
+                continue
+            word = (word << 2 | (codes[i] - 1)) & ((1 << 2 * SEED) - 1)
+            known += 1
+            if known >= SEED:
+                at = i - SEED + 1
+                after[at] = head[word]
+                head[word] = at
+
+
 def shuffled(codes: Codes, rng: np.random.Generator) -> Codes:
     """Return letters in another order in which every pair of neighbours occurs as often as before.
 
@@ -102,3 +164,60 @@ def _leads(letter: int, final: dict[int, int], end: int) -> bool:
             return True
         letter = final[letter]
     return letter == end
+
+
+def sample_markov(model: MarkovModel, rows: int, length: int, seed: int) -> Codes:
+    """Return sequences drawn from a Markov model, letter ids, uint8 (rows, length); orders above 9 are cut to 9.
+
+    Contexts that are not whole at a sequence's start are drawn evenly.
+    """
+    order = min(model.order, MAX_K - 1)
+    counts = np.zeros(4 ** (order + 1))
+    for start, end in model.train.tolist():
+        words = KmerTokenizer(order + 1, 1).encode(torch.from_numpy(model.codes[start:end].copy())).numpy()
+        counts += np.bincount(words[words < len(counts)], minlength=len(counts))[: len(counts)]
+    table = counts.reshape(-1, 4) + model.smoothing
+    steps = np.cumsum(table / table.sum(1, keepdims=True), axis=1)
+    rng = np.random.default_rng(seed)
+    out = rng.integers(0, 4, (rows, order + length))
+    context = np.zeros(rows, dtype=np.int64)
+    for i in range(order):
+        context = context * 4 + out[:, i]
+    for i in range(order, order + length):
+        out[:, i] = np.minimum((rng.random((rows, 1)) > steps[context]).sum(1), 3)
+        context = (context * 4 + out[:, i]) % 4**order
+    return (out[:, order:] + 1).astype(np.uint8)
+
+
+def word_shares(sequences: Codes, k: int) -> NDArray[np.float64]:
+    """Return the share of each k-mer in sequences (n, length), (4^k,)."""
+    words = np.concatenate([KmerTokenizer(k, 1).encode(torch.from_numpy(row.copy())).numpy() for row in sequences])
+    counts = np.bincount(words[words < 4**k], minlength=4**k)
+    shares: NDArray[np.float64] = counts / max(1, counts.sum())
+    return shares
+
+
+def longest_run(sequence: Codes) -> int:
+    """Return the length of the longest run of one letter."""
+    edges = np.flatnonzero(np.concatenate([[True], sequence[1:] != sequence[:-1], [True]]))
+    return int(np.diff(edges).max())
+
+
+def reading_frames(sequence: Codes, shortest: int = 300) -> int:
+    """Return how many open reading frames both strands have: ATG to a stop (TAA, TAG, TGA), `shortest` bases or more.
+
+    Of the starts before one stop the first counts.
+    """
+    found = 0
+    for strand in (sequence, COMPLEMENT[sequence[::-1]]):
+        text = strand.tobytes().translate(_TO_LETTERS).decode()
+        for frame in range(3):
+            start = None
+            for at in range(frame, len(text) - 2, 3):
+                codon = text[at : at + 3]
+                if codon in ("TAA", "TAG", "TGA"):
+                    found += start is not None and at + 3 - start >= shortest
+                    start = None
+                elif codon == "ATG" and start is None:
+                    start = at
+    return found

@@ -1,0 +1,94 @@
+"""``python -m genoseq.embed ckpt=… regions=genes.gff3``: one vector a region, out of a network's hidden states."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from genoseq.app.cli import command
+from genoseq.app.run_folder import RunFolder
+from genoseq.errors import UserError
+
+BLOCK = 4096
+"""Regions embedded at a time."""
+
+
+@command("embed")
+def main(cfg: DictConfig) -> int:
+    """Write one vector a region; return how many there are."""
+    with RunFolder(cfg, "embed.json") as run:
+        if run.finished:
+            result = run.read_result("regions")
+            print(f"The embeddings are there already: {run.path}")
+        else:
+            result = _embed(cfg, run)
+    return int(result["regions"])
+
+
+def _embed(cfg: DictConfig, run: RunFolder) -> dict[str, Any]:
+    import numpy as np
+    import pandas
+
+    from genoseq.app.build import plain
+    from genoseq.app.model import Models
+    from genoseq.data.regions import read_regions, windows
+    from genoseq.evaluation.embeddings import tetranucleotides
+    from genoseq.files import write_atomic, write_json
+    from genoseq.report.result import provenance
+    from genoseq.report.scores import locate
+
+    if cfg.pooling not in ("mean", "last"):
+        raise UserError(f"pooling must be mean or last, got {cfg.pooling}")
+    if not isinstance(cfg.window, int) or cfg.window < 1:
+        raise UserError(f"window must be a whole number of bases, got {cfg.window}")
+    given = {key: cfg.data[key] for key in ("genome_dir", "cache_dir") if cfg.data[key] is not None}
+    models = Models(plain(cfg.ckpt), plain(cfg.data.genome), mixer=False, trust=plain(cfg.trust), **given)
+    genome = models.genome
+    regions = read_regions(Path(cfg.regions).expanduser(), genome) if cfg.regions else windows(genome, cfg.window)
+    start = np.array([region.start for region in regions])
+    names, first = locate(genome, start)
+    owner = models.owners(start)
+    if owner.min() < 0 and len(models.models) > 1:
+        raise UserError("vectors of several networks cannot be averaged: give one checkpoint to embed another genome")
+    spans = [(int(low), region.start, region.end) for low, region in zip(first, regions, strict=True)]
+    other, part, out = genome.reverse_complement(), run.path / ".embeddings.part.npy", None
+    try:
+        for number, model in enumerate(models.models):
+            index = np.flatnonzero((owner == number) | (owner < 0))
+            for at in range(0, len(index), BLOCK):
+                some = index[at : at + BLOCK]
+                vectors = model.embed_regions(genome, other, [spans[i] for i in some], cfg.pooling)
+                if out is None:
+                    shape = (len(regions), vectors.shape[1])
+                    out = np.lib.format.open_memmap(part, "w+", np.float32, shape)
+                if out.shape[1] != vectors.shape[1]:
+                    raise UserError("the checkpoints have hidden states of different sizes")
+                out[some] = vectors
+        del out
+        part.replace(run.path / "embeddings.npy")
+    finally:
+        part.unlink(missing_ok=True)
+    np.save(run.path / "tetranucleotides.npy", tetranucleotides(genome.codes.numpy(), spans))
+    table = pandas.DataFrame(
+        {
+            "record": names,
+            "start": start - first,
+            "end": [region.end - low for low, region in zip(first, regions, strict=True)],
+            "name": [region.name for region in regions],
+            "strand": [region.strand for region in regions],
+            "part": models.parts(start),
+        }
+    )
+    write_atomic(run.path / "regions.tsv", table.to_csv(sep="\t", index=False, lineterminator="\n"))
+    result = {"regions": len(regions), "pooling": cfg.pooling, "genome/name": genome.name}
+    result |= {"genome/sha256": genome.sha256, "checkpoints": [str(model.path.resolve()) for model in models.models]}
+    result |= provenance(models.models[0].module.device.type)
+    write_json(run.path / "embed.json", result)  # last: it says that the embeddings are all there
+    print(f"{len(regions):,} regions of {genome.name}; files: {run.path}")
+    return result
+
+
+if __name__ == "__main__":
+    main()
