@@ -68,3 +68,10 @@ def flatten(config: Any, prefix: str = "") -> dict[str, Any]:
     for key, value in config.items():
         flat |= flatten(value, f"{prefix}.{key}" if prefix else str(key))
     return flat
+
+
+def check_whole_numbers(cfg: DictConfig, **least: int) -> None:
+    """Raise `UserError` unless settings, by name, are whole numbers of at least so much."""
+    for key, lowest in least.items():
+        if not isinstance(cfg[key], int) or cfg[key] < lowest:
+            raise UserError(f"{key} must be a whole number of at least {lowest}, got {cfg[key]}")

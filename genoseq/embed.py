@@ -8,7 +8,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from genoseq.app.cli import command
-from genoseq.app.run_folder import RunFolder
+from genoseq.app.run_folder import RunFolder, run_once
 from genoseq.errors import UserError
 
 BLOCK = 4096
@@ -18,21 +18,15 @@ BLOCK = 4096
 @command("embed")
 def main(cfg: DictConfig) -> int:
     """Write one vector a region; return how many there are."""
-    with RunFolder(cfg, "embed.json") as run:
-        if run.finished:
-            result = run.read_result("regions")
-            print(f"The embeddings are there already: {run.path}")
-        else:
-            result = _embed(cfg, run)
-    return int(result["regions"])
+    return int(run_once(cfg, "embed.json", "regions", _embed)["regions"])
 
 
 def _embed(cfg: DictConfig, run: RunFolder) -> dict[str, Any]:
     import numpy as np
     import pandas
 
-    from genoseq.app.build import plain
-    from genoseq.app.model import Models
+    from genoseq.app.model import models_of
+    from genoseq.configs import check_whole_numbers
     from genoseq.data.regions import read_regions, windows
     from genoseq.evaluation.embeddings import tetranucleotides
     from genoseq.files import write_atomic, write_json
@@ -41,10 +35,8 @@ def _embed(cfg: DictConfig, run: RunFolder) -> dict[str, Any]:
 
     if cfg.pooling not in ("mean", "last"):
         raise UserError(f"pooling must be mean or last, got {cfg.pooling}")
-    if not isinstance(cfg.window, int) or cfg.window < 1:
-        raise UserError(f"window must be a whole number of bases, got {cfg.window}")
-    given = {key: cfg.data[key] for key in ("genome_dir", "cache_dir") if cfg.data[key] is not None}
-    models = Models(plain(cfg.ckpt), plain(cfg.data.genome), mixer=False, trust=plain(cfg.trust), **given)
+    check_whole_numbers(cfg, window=1)
+    models = models_of(cfg)
     genome = models.genome
     regions = read_regions(Path(cfg.regions).expanduser(), genome) if cfg.regions else windows(genome, cfg.window)
     start = np.array([region.start for region in regions])

@@ -7,25 +7,19 @@ from typing import Any
 from omegaconf import DictConfig
 
 from genoseq.app.cli import command
-from genoseq.app.run_folder import RunFolder
+from genoseq.app.run_folder import RunFolder, run_once
 from genoseq.errors import UserError
 
 
 @command("sample")
 def main(cfg: DictConfig) -> int:
     """Write sequences as FASTA, and how they compare with held-out ones; return how many there are."""
-    with RunFolder(cfg, "sample.json") as run:
-        if run.finished:
-            result = run.read_result("n")
-            print(f"The samples are there already: {run.path}")
-        else:
-            result = _sample(cfg, run)
-    return int(result["n"])
+    return int(run_once(cfg, "sample.json", "n", _sample)["n"])
 
 
 def _sample(cfg: DictConfig, run: RunFolder) -> dict[str, Any]:
-    from genoseq.app.build import plain
-    from genoseq.app.model import Model
+    from genoseq.app.model import models_of
+    from genoseq.configs import check_whole_numbers
     from genoseq.data.genome import BASES
     from genoseq.data.regions import parse_region
     from genoseq.data.variants import encode
@@ -34,14 +28,11 @@ def _sample(cfg: DictConfig, run: RunFolder) -> dict[str, Any]:
     from genoseq.report.result import provenance
     from genoseq.report.samples import compare, held_out_sequence, print_comparison
 
-    for key, least in (("n", 1), ("length", 1), ("seed", 0)):
-        if not isinstance(cfg[key], int) or cfg[key] < least:
-            raise UserError(f"{key} must be a whole number of at least {least}, got {cfg[key]}")
+    check_whole_numbers(cfg, n=1, length=1, seed=0)
     if not isinstance(cfg.temperature, (int, float)) or not 0 < cfg.temperature < 1e6:
         raise UserError(f"temperature must be above 0, got {cfg.temperature}")
-    given = {key: cfg.data[key] for key in ("genome_dir", "cache_dir") if cfg.data[key] is not None}
     # without the mixer: experts would copy the training sequence
-    model = Model(cfg.ckpt, mixer=False, trust=plain(cfg.trust), **given)
+    model = models_of(cfg).models[0]
     prompt = None
     if cfg.prompt is not None:
         prompt = encode(str(cfg.prompt))

@@ -107,7 +107,7 @@ def test_samples_follow_the_network(tokenizer):
     with torch.no_grad():  # a distribution that does not depend on what was read
         module.net.head.weight.zero_()
         module.net.head.bias.normal_(0, 1)
-    p = module.net.head.bias[v.first : v.first + v.num_classes].softmax(0)
+    p = module.net.head.bias.detach()[v.first : v.first + v.num_classes].softmax(0)
     n = v.stride
     rows, steps = 2000, 5
     codes = sample(module, tokenizer, rows, v.k + n * steps, seed=1)

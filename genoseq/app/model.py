@@ -12,7 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from omegaconf import DictConfig
 
+from genoseq.app.build import plain
 from genoseq.app.checkpoint import load_checkpoint, restore_data, restore_mixer, restore_module
 from genoseq.app.runtime import quiet_libraries
 from genoseq.baselines.experts import Experts
@@ -308,6 +310,15 @@ class Models:
         if self.own:
             return [([model], model.training_data.parts.test) for model in self.models]
         return [(self.models, usable(self.genome, self.models[0].training_split.unknown_run))]
+
+
+def models_of(cfg: DictConfig) -> Models:
+    """Return the checkpoints and the genome that a command's config names."""
+    if (mixer := cfg.get("mixer")) not in ("checkpoint", None):
+        raise UserError("mixer must be checkpoint or none: the mixer is the checkpoint's own")
+    given = {key: cfg.data[key] for key in ("genome_dir", "cache_dir") if cfg.data[key] is not None}
+    genome = plain(cfg.data.get("genome"))
+    return Models(plain(cfg.ckpt), genome, mixer=mixer == "checkpoint", trust=plain(cfg.trust), **given)
 
 
 def _expanded(paths: Sequence[str]) -> list[str]:

@@ -11,6 +11,7 @@ import shlex
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -29,6 +30,7 @@ from genoseq.overrides import settings
 _TRACES = (
     *("result.json", "evaluation.json", "checkpoints", "jobs.json", "metrics.csv", "split.bed", "curves.png"),
     *("records.csv", "positions.csv", "orders.csv", "tb"),
+    *("score.json", "scores.tsv", "track.json", "embed.json", "embeddings.npy", "sample.json", "samples.fa"),
 )
 
 
@@ -210,6 +212,17 @@ class RunFolder:
         }
         for name, text in texts.items():
             write_atomic(self.path / ".hydra" / f"{name}.yaml", text)
+
+
+def run_once(
+    cfg: DictConfig, result: str, key: str, work: Callable[[DictConfig, RunFolder], dict[str, Any]]
+) -> dict[str, Any]:
+    """Return what a command's `work` gives in its folder, or what its file `result`, which has `key`, says of it."""
+    with RunFolder(cfg, result) as run:
+        if not run.finished:
+            return work(cfg, run)
+        print(f"This is done already: {run.path}")
+        return run.read_result(key)
 
 
 def _config_flags() -> list[str]:
