@@ -129,7 +129,7 @@ def main(out: str, *named: str) -> None:
                         k: table.loc[table["kind"] == k, "score"].to_numpy() for k in ("stop", "missense", "synonymous")
                     }
                     row: dict[str, Any] = {"model": label, "downstream": downstream}
-                    row |= {f"{k}s": len(v) for k, v in by_kind.items()}
+                    row |= {f"n {k}": len(v) for k, v in by_kind.items()}
                     row["stop"] = auroc(by_kind["stop"], by_kind["synonymous"])
                     row["stop, same base change"] = within_change(table, "score", "stop")
                     row["missense"] = auroc(by_kind["missense"], by_kind["synonymous"])
