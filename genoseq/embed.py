@@ -28,7 +28,7 @@ def _embed(cfg: DictConfig, run: RunFolder) -> dict[str, Any]:
     from genoseq.app.model import models_of
     from genoseq.configs import check_whole_numbers
     from genoseq.data.regions import read_regions, windows
-    from genoseq.evaluation.embeddings import tetranucleotides
+    from genoseq.evaluation.embeddings import gc_share, tetranucleotides
     from genoseq.files import write_atomic, write_json
     from genoseq.report.result import provenance
     from genoseq.report.scores import locate
@@ -39,7 +39,13 @@ def _embed(cfg: DictConfig, run: RunFolder) -> dict[str, Any]:
     models = models_of(cfg)
     genome = models.genome
     regions = read_regions(Path(cfg.regions).expanduser(), genome) if cfg.regions else windows(genome, cfg.window)
-    start = np.array([region.start for region in regions])
+    shortest, k = min(regions, key=lambda region: region.end - region.start), models.models[0].vocabulary.k
+    if shortest.end - shortest.start < k:
+        raise UserError(
+            f"region '{shortest.name}' has {shortest.end - shortest.start} bases, fewer than the {k} of a token: leave "
+            "it out"
+        )
+    start, end = (np.array([getattr(region, side) for region in regions]) for side in ("start", "end"))
     names, first = locate(genome, start)
     owner = models.owners(start)
     if owner.min() < 0 and len(models.models) > 1:
@@ -62,18 +68,21 @@ def _embed(cfg: DictConfig, run: RunFolder) -> dict[str, Any]:
         part.replace(run.path / "embeddings.npy")
     finally:
         part.unlink(missing_ok=True)
-    np.save(run.path / "tetranucleotides.npy", tetranucleotides(genome.codes.numpy(), spans))
+    codes = genome.codes.numpy()
+    np.save(run.path / "tetranucleotides.npy", tetranucleotides(codes, spans))
     table = pandas.DataFrame(
         {
             "record": names,
             "start": start - first,
-            "end": [region.end - low for low, region in zip(first, regions, strict=True)],
+            "end": end - first,
             "name": [region.name for region in regions],
             "strand": [region.strand for region in regions],
-            "part": models.parts(start),
+            "part": models.parts(start, end),
+            "gc": [gc_share(codes[region.start : region.end]) for region in regions],
         }
     )
-    write_atomic(run.path / "regions.tsv", table.to_csv(sep="\t", index=False, lineterminator="\n"))
+    text = table.to_csv(sep="\t", index=False, lineterminator="\n", float_format="%.4f")
+    write_atomic(run.path / "regions.tsv", text)
     result = {"regions": len(regions), "pooling": cfg.pooling, "genome/name": genome.name}
     result |= {"genome/sha256": genome.sha256, "checkpoints": [str(model.path.resolve()) for model in models.models]}
     result |= provenance(models.models[0].module.device.type)

@@ -32,7 +32,10 @@ def _sample(cfg: DictConfig, run: RunFolder) -> dict[str, Any]:
     if not isinstance(cfg.temperature, (int, float)) or not 0 < cfg.temperature < 1e6:
         raise UserError(f"temperature must be above 0, got {cfg.temperature}")
     # without the mixer: experts would copy the training sequence
-    model = models_of(cfg).models[0]
+    models = models_of(cfg).models
+    if len(models) > 1:
+        raise UserError(f"sequence is drawn from one network: ckpt=… names {len(models)} checkpoints, give one of them")
+    model = models[0]
     prompt = None
     if cfg.prompt is not None:
         prompt = encode(str(cfg.prompt))

@@ -1,6 +1,7 @@
 """``genoseq.embed`` and ``genoseq.sample``."""
 
 import csv
+import itertools
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -12,14 +13,17 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.stats import chisquare
 
 import genoseq
+from genoseq.data.bases import base_log_probs
 from genoseq.data.intervals import as_intervals
 from genoseq.data.regions import parse_region, read_regions, windows
 from genoseq.data.tokenizer import CharTokenizer, KmerTokenizer
+from genoseq.data.variants import encode
 from genoseq.errors import UserError
-from genoseq.evaluation import embeddings
-from genoseq.evaluation.sampling import longest_matches, longest_run, reading_frames, sample_markov
+from genoseq.evaluation import embeddings, sampling
+from genoseq.evaluation.sampling import longest_matches, longest_run, reading_frames, sample, sample_markov
 from genoseq.models.lstm import LSTM
 from genoseq.training.module import NextToken
 
@@ -64,24 +68,37 @@ def test_embed_writes_vectors_in_the_order_of_the_regions(trained, run_verb, tmp
     model = genoseq.load(ckpt)
     genome = model.training_data.genome
     name, text = genome.records[0].name, genome.letters()
-    (tmp_path / "r.bed").write_text(f"track x\n{name}\t0\t500\tone\t0\t-\n{name}\t5000\t5900\n")
+    (edge, _), *_ = model.training_data.parts.test.tolist()
+    bed = f"track x\n{name}\t0\t500\tone\t0\t-\n{name}\t5000\t5900\n{name}\t{edge - 5}\t{edge + 70}\tedge\n"
+    (tmp_path / "r.bed").write_text(bed)
     ran = run_verb("embed", tmp_path / "e", f"ckpt={ckpt}", f"regions={tmp_path / 'r.bed'}")
     assert ran.code == 0, ran.err
     vectors = np.load(ran.folder / "embeddings.npy", mmap_mode="r")
-    assert vectors.dtype == np.float32 and vectors.shape == (2, 16)
+    assert vectors.dtype == np.float32 and vectors.shape == (3, 16)
     words = np.load(ran.folder / "tetranucleotides.npy")
-    assert words.shape == (2, 256) and np.allclose(words.sum(1), 1)
+    assert words.shape == (3, 256) and np.allclose(words.sum(1), 1)
     rows = list(csv.DictReader((ran.folder / "regions.tsv").open(), delimiter="\t"))
     assert [(row["name"], row["strand"], row["part"]) for row in rows] == [
         ("one", "-", "train"),
         (f"{name}:5001-5900", ".", "test"),
+        ("edge", ".", "mixed"),
     ]
+    assert float(rows[0]["gc"]) == pytest.approx(sum(map(text[:500].count, "CG")) / 500, abs=1e-4)
+    other, n = genome.reverse_complement(), len(genome)
+    spans = [(0, 2000, 2700), (0, 5000, 5900)]
+    turned = model.embed_regions(other, genome, [(0, n - end, n - start) for _, start, end in spans])
+    assert np.allclose(model.embed_regions(genome, other, spans), turned, atol=1e-6)
+    assert np.allclose(vectors[1], turned[1], atol=1e-6)
     assert np.allclose(model.embed(text[:500]), model.embed(reverse_complement(text[:500])), atol=1e-6)
     tiled = run_verb("embed", tmp_path / "w", f"ckpt={ckpt}", "window=700", "pooling=last")
     assert len(np.load(tiled.folder / "embeddings.npy")) == 9 and tiled.json("embed.json")["regions"] == 9
     (tmp_path / "bad.bed").write_text(f"{name}\t0\t99999999\n")
     bad = run_verb("embed", tmp_path / "b", f"ckpt={ckpt}", f"regions={tmp_path / 'bad.bed'}")
     assert bad.code == 2 and "bad.bed, line 1" in bad.err and not list(bad.folder.glob("*.npy"))
+    two = f"ckpt=[{ckpt},{trained.folder / 'checkpoints' / 'last.ckpt'}]"
+    elsewhere = LETTERS.parent / "klebsiella_pKPHS6.fa"
+    refused = run_verb("embed", tmp_path / "two", two, f"data.genome={elsewhere}")
+    assert refused.code == 2 and "cannot be averaged" in refused.err and not list(refused.folder.glob("*.npy"))
 
 
 def test_regions_of_gff_and_of_names(make_genome, tmp_path):
@@ -111,6 +128,49 @@ def test_regions_of_gff_and_of_names(make_genome, tmp_path):
     assert edges == [(0, 40), (40, 70), (70, 100), (100, 120)]
 
 
+@pytest.mark.parametrize("prompt", [None, "ACGTTGCA"])
+@pytest.mark.parametrize("tokenizer", [CharTokenizer(), KmerTokenizer(2, 1), KmerTokenizer(3, 2), KmerTokenizer(2, 2)])
+def test_samples_have_the_networks_distribution(tokenizer, prompt):
+    """Every possible sequence is drawn as often as base distributions, chained, say."""
+    torch.manual_seed(0)
+    v = tokenizer.vocabulary
+    net = LSTM(v.size, embed_dim=4, hidden_size=6)
+    for weight in net.parameters():
+        weight.data *= 4  # far from even
+    module, temperature, length, n = NextToken(net, v).eval(), 0.7, 5 if (v.k, v.stride) == (3, 2) else 4, 100_000
+    before = encode(prompt or "")
+    drawn = sample(module, tokenizer, n, length, 3, temperature, before if prompt else None)
+    with mock.patch.object(sampling, "CHUNK", 2):
+        again = sample(module, tokenizer, n, length, 3, temperature, before if prompt else None)
+    assert (drawn == again).all()
+    assert (drawn[:99] != sample(module, tokenizer, 99, length, 4, temperature, before if prompt else None)).any()
+
+    every = np.array(list(itertools.product(range(1, 5), repeat=length)), dtype=np.uint8)
+    skip = (len(before) - v.k) % v.stride if prompt else 0
+    texts = np.concatenate([np.tile(before[skip:], (len(every), 1)), every], axis=1)
+    size = texts.shape[1]
+    texts = np.pad(texts, ((0, 0), (0, (v.k - size) % v.stride)), constant_values=1)  # to a whole token
+    tokens = torch.stack([tokenizer.encode(torch.from_numpy(row)) for row in texts]).long()
+    tokens = tokens[:, : texts.shape[1] - v.k + 1 : v.stride]
+    with torch.no_grad():
+        log_probs, digits = base_log_probs(module(tokens[:, :-1])[0] / temperature, tokens[:, 1:], v)
+    each = log_probs.gather(-1, digits[..., None]).flatten(1)[:, : size - v.k]  # of the bases after the first token
+    drawn_bases = each[:, len(before) - skip - v.k :] if prompt else each
+    p = drawn_bases.double().sum(1).exp() / (1 if prompt else 4**v.k)
+    assert p.sum() == pytest.approx(1, abs=1e-5)
+    assert p.max() > 10 * p.min()  # a sampler that draws evenly would be seen
+    index = ((drawn.astype(int) - 1) * 4 ** np.arange(length)[::-1]).sum(1)
+    expected = n * (p / p.sum()).numpy()
+    common = expected > 10
+    assert (
+        chisquare(
+            np.append(np.bincount(index, minlength=4**length)[common], (~common)[index].sum() + 1e-9),
+            np.append(expected[common], expected[~common].sum() + 1e-9),
+        ).pvalue
+        > 1e-3
+    )
+
+
 def test_sample_writes_sequences_beside_real_ones(trained, run_verb, tmp_path):
     ckpt = trained.folder / "checkpoints" / "best.ckpt"
     ran = run_verb("sample", tmp_path / "s", f"ckpt={ckpt}", "n=3", "length=90", "temperature=0.8", "prompt=ACGTAC")
@@ -122,8 +182,14 @@ def test_sample_writes_sequences_beside_real_ones(trained, run_verb, tmp_path):
     assert all(0 < float(row["gc"]) < 1 and 0 <= float(row["3mer_divergence"]) <= 1 for row in rows)
     again = run_verb("sample", tmp_path / "t", f"ckpt={ckpt}", "n=3", "length=90", "temperature=0.8", "prompt=ACGTAC")
     assert (again.folder / "samples.fa").read_text() == (ran.folder / "samples.fa").read_text()
+    last = trained.folder / "checkpoints" / "last.ckpt"
     for i, (override, words) in enumerate(
-        {"temperature=0": "temperature", "prompt=XX": "region", "length=99999": "lower length"}.items()
+        {
+            "temperature=0": "temperature",
+            "prompt=XX": "region",
+            "length=99999": "lower length",
+            f"ckpt=[{ckpt},{last}]": "names 2 checkpoints",
+        }.items()
     ):
         bad = run_verb("sample", tmp_path / str(i), f"ckpt={ckpt}", override)
         assert bad.code == 2 and words in bad.err and not (bad.folder / "samples.fa").exists()

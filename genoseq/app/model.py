@@ -21,7 +21,7 @@ from genoseq.baselines.experts import Experts
 from genoseq.baselines.markov import InterpolatedMarkov, fit_interpolated
 from genoseq.data.datamodule import GenomeData
 from genoseq.data.genome import BASES, Genome, Record
-from genoseq.data.intervals import Intervals, as_intervals, inside, usable
+from genoseq.data.intervals import Intervals, as_intervals, inside, overlap, usable
 from genoseq.data.sources import load_genome
 from genoseq.data.split import STAGES, Split
 from genoseq.data.variants import encode, trim
@@ -251,13 +251,19 @@ class Models:
             owner[inside(model.training_data.parts.test, positions)] = number
         return owner
 
-    def parts(self, positions: NDArray[np.int64]) -> NDArray[np.str_]:
-        """Return where each position lies for the model that scores it: test, val, train, gap, or other_genome."""
+    def parts(self, positions: NDArray[np.int64], ends: NDArray[np.int64] | None = None) -> NDArray[np.str_]:
+        """Return where each position lies for the model that scores it: test, val, train, gap, or other_genome.
+
+        With `ends`, where the stretch from each position lies; mixed if not wholly in one of them.
+        """
+        ends = positions + 1 if ends is None else ends
         out = np.full(len(positions), "gap" if self.own else "other_genome", dtype="<U12")
         owner = self.owners(positions)
         for number, model in enumerate(self.models if self.own else []):
             for stage in STAGES:
-                out[(owner == number) & inside(model.training_data.parts.of(stage), positions)] = stage
+                inner = overlap(model.training_data.parts.of(stage), positions, ends)
+                out[(owner == number) & (inner > 0)] = "mixed"
+                out[(owner == number) & (inner == ends - positions)] = stage
         return out
 
     def score(self, changes: Changes) -> tuple[NDArray[np.float64], NDArray[np.float64]]:

@@ -45,6 +45,18 @@ def inside(intervals: Intervals, positions: NDArray[np.int64]) -> NDArray[np.boo
     return within
 
 
+def overlap(intervals: Intervals, start: NDArray[np.int64], end: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return how many bases of each stretch from `start` to `end` (n,) lie in sorted intervals, (n,)."""
+    before = np.concatenate([[0], np.cumsum(np.diff(intervals))])  # bases of the intervals before each
+
+    def up_to(position: NDArray[np.int64]) -> NDArray[np.int64]:
+        row = np.searchsorted(intervals[:, 0], position, side="right") - 1  # -1: before the first
+        past = np.clip(position - intervals[row, 0], 0, intervals[row, 1] - intervals[row, 0])
+        return np.where(row < 0, 0, before[row] + past)
+
+    return up_to(end) - up_to(start) if len(intervals) else np.zeros(len(start), dtype=np.int64)
+
+
 def spread(intervals: Intervals, most: int, piece: int = 4096) -> tuple[Intervals, NDArray[np.int64]]:
     """Return evenly spread pieces of intervals, `most` bases in all; the intervals themselves if they hold no more.
 

@@ -104,3 +104,9 @@ def tetranucleotides(codes: Codes, spans: Sequence[Span]) -> NDArray[np.float32]
         counts = np.bincount(words[words < 256], minlength=256).astype(np.float32)
         row[:] = (counts + counts[turned]) / max(1.0, 2 * counts.sum())
     return out
+
+
+def gc_share(codes: Codes) -> float:
+    """Return the share of C and G among known letters; nan where none is known."""
+    known = np.count_nonzero(codes)
+    return float(np.isin(codes, (2, 4)).sum() / known) if known else float("nan")

@@ -17,6 +17,8 @@ from genoseq.evaluation.haplotypes import COMPLEMENT
 from genoseq.training.module import NextToken
 
 Codes = NDArray[np.uint8]
+CHUNK = 512
+"""Tokens of a prompt read at a time."""
 _TO_LETTERS = bytes.maketrans(bytes(range(5)), b"N" + BASES.encode())
 
 
@@ -47,15 +49,16 @@ def sample(
     v = tokenizer.vocabulary
     new = 4**v.stride
     dice = torch.Generator().manual_seed(seed)
+    state: Any = None
     if prompt is None:
-        state: Any = None
         last = torch.randint(v.num_classes, (rows,), generator=dice)
         out = [_digits(last, v.k)]
     else:
         skip = (len(prompt) - v.k) % v.stride  # so that the last token ends where the prompt does
         tokens = tokenizer.encode(torch.from_numpy(prompt[skip:].copy()))[: len(prompt) - skip - v.k + 1 : v.stride]
         tokens = tokens.long().to(module.device)
-        state = module(tokens[None, :-1].expand(rows, -1), None)[1] if len(tokens) > 1 else None
+        for at in range(0, len(tokens) - 1, CHUNK):
+            state = module(tokens[None, at : min(at + CHUNK, len(tokens) - 1)].expand(rows, -1), state)[1]
         last = (tokens[-1].cpu() - v.first).repeat(rows)
         out = []
     while sum(map(len, out)) < length:

@@ -18,6 +18,7 @@ from genoseq.baselines.markov import fit_markov
 from genoseq.data.genome import Genome, Record
 from genoseq.data.intervals import as_intervals
 from genoseq.errors import UserError
+from genoseq.evaluation.embeddings import gc_share
 from genoseq.evaluation.sampling import (
     longest_matches,
     longest_run,
@@ -75,7 +76,7 @@ def compare(model: Model, samples: Codes, real: Codes, seed: int) -> list[dict[s
 def _measures(model: Model, some: Codes, reference: dict[int, NDArray[np.float64]]) -> dict[str, Any]:
     length, data = some.shape[1], model.training_data
     matches = longest_matches(data.genome.codes.numpy(), data.parts.train, some)
-    out: dict[str, Any] = {"n": len(some), "gc": float(np.isin(some, (2, 4)).mean())}
+    out: dict[str, Any] = {"n": len(some), "gc": gc_share(some)}
     for k, shares in reference.items():
         out[f"{k}mer_divergence"] = float(jensenshannon(word_shares(some, k), shares, base=2) ** 2)
     out["longest_homopolymer"] = max(map(longest_run, some))
@@ -99,13 +100,13 @@ def print_comparison(rows: list[dict[str, Any]], folder: Path) -> None:
     labels = {
         "n": "sequences",
         "gc": "GC share",
-        "3mer_divergence": "3-mers: divergence from held-out (bits)",
-        "6mer_divergence": "6-mers: divergence from held-out (bits)",
-        "longest_homopolymer": "longest run of a letter",
-        "reading_frames_per_kb": "reading frames >= 300 nt a kb",
-        "bits_per_base": "bits per base under the model",
-        "longest_match": "longest match to the training part",
-        "median_longest_match": "  its median over sequences",
+        "3mer_divergence": "3-mer divergence (bits)",
+        "6mer_divergence": "6-mer divergence (bits)",
+        "longest_homopolymer": "longest homopolymer",
+        "reading_frames_per_kb": "reading frames per kb",
+        "bits_per_base": "bits per base",
+        "longest_match": "longest training match",
+        "median_longest_match": "  median of sequences",
     }
     for key, label in labels.items():
         table.add_row(label, *(f"{row[key]:.4g}" for row in rows))

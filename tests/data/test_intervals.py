@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genoseq.data.intervals import as_intervals, bases, cut_tail, intersect, spread, usable
+from genoseq.data.intervals import as_intervals, bases, cut_tail, intersect, overlap, spread, usable
 
 
 @st.composite
@@ -63,6 +63,13 @@ def test_usable_leaves_out_records_edges_and_long_runs_only(make_genome, text, r
         assert any(record.start <= a and b <= record.end for record in genome.records)
     touching = [b for (_, b), (a, _) in pairwise(found) if a == b]
     assert set(touching) <= {record.end for record in genome.records}  # nor is one cut without need
+
+
+@given(intervals=interval_lists(), ends=st.lists(st.tuples(st.integers(0, 70), st.integers(0, 70)), min_size=1))
+def test_overlap_counts_the_bases_inside(intervals, ends):
+    start, end = np.sort(np.array(ends), axis=1).T
+    wanted = [sum(a <= p < b for p in positions(intervals)) for a, b in zip(start, end, strict=True)]
+    assert overlap(intervals, start, end).tolist() == wanted
 
 
 @given(intervals=interval_lists(), amount=st.integers(0, 70), gap=st.integers(0, 12))
