@@ -210,7 +210,7 @@ def _core(name: str) -> str:
     if "|" in name:
         parts = [part for part in name.split("|") if part]
         name = parts[parts.index("ref") + 1] if "ref" in parts[:-1] else parts[-1]
-    return re.sub(r"\.\d+\Z", "", name)
+    return re.sub(r"\A([A-Z]+_?[A-Z]*\d{4,})\.\d+\Z", r"\1", name)  # scaffold.2 is no version of scaffold.1
 
 
 def read_names(path: Path) -> dict[str, str]:

@@ -61,14 +61,27 @@ def test_each_allele_has_its_status_and_place(tmp_path, genome):
 
 
 def test_names_that_differ_by_version_or_old_style_are_matched(tmp_path, make_genome):
-    genome = make_genome({"gi|12|ref|NC_1.2|": "ACGT", "chr": "ACGT", "x.1": "ACGT", "x.2": "ACGT"})
-    lines = [line(name, 1, "A", "C") for name in ("NC_1.9", "NC_1", "gi|9|ref|NC_1.2|", "chr", "mine", "x.1")]
+    genome = make_genome(
+        {
+            "gi|12|ref|NC_00001.2|": "ACGT",
+            "chr": "ACGT",
+            "NC_00007.1": "ACGT",
+            "NC_00007.2": "ACGT",
+            "scaffold.1": "ACGT",
+        }
+    )
+    lines = [
+        line(name, 1, "A", "C")
+        for name in ("NC_00001.9", "NC_00001", "gi|9|ref|NC_00001.2|", "chr", "mine", "NC_00007.1")
+    ]
     names = tmp_path / "names"
     names.write_text("mine\tchr\n\n")
     got = sites(vcf(tmp_path / "a.vcf", *lines), genome, rename=read_names(names))
     assert [site.alleles[0].start for site in got] == [0, 0, 0, 4, 4, 8]
-    with pytest.raises(UserError, match=r"'x' may be x\.1 and x\.2"):
-        sites(vcf(tmp_path / "b.vcf", line("x", 1, "A", "C")), genome)
+    with pytest.raises(UserError, match=r"'NC_00007' may be NC_00007"):
+        sites(vcf(tmp_path / "b.vcf", line("NC_00007", 1, "A", "C")), genome)
+    (site,) = sites(vcf(tmp_path / "c.vcf", line("scaffold.2", 1, "A", "C")), genome)
+    assert site.statuses == ["no_record"]
 
 
 @pytest.mark.parametrize(
