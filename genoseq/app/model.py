@@ -335,10 +335,7 @@ def _expanded(paths: Sequence[str]) -> list[str]:
 
 def genome_of(sequence: str, name: str = "sequence") -> Genome:
     """Return a sequence of letters as a genome of one record; what is not A, C, G or T is unknown."""
-    table = np.zeros(256, dtype=np.uint8)
-    for code, letter in enumerate(BASES, start=1):
-        table[[ord(letter), ord(letter.lower())]] = code
-    codes = table[np.frombuffer(sequence.encode("ascii", "replace"), dtype=np.uint8)]
+    codes = encode(sequence)
     return Genome(name, torch.from_numpy(codes), (Record(name, 0, len(codes)),), "", {}, ())
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -30,7 +31,9 @@ STATUSES = (
     "no_record",
 )
 """Of an allele: ok has a score. no_alt: ALT is missing or equals REF; unknown_base: a letter other than A, C, G, T."""
-_CODE = {letter: code for code, letter in enumerate(BASES, start=1)}
+_CODES = np.zeros(256, dtype=np.uint8)
+_CODES[list((BASES + BASES.lower()).encode())] = [1, 2, 3, 4] * 2
+_MINE = b"GENOSEQ_"
 _LETTERS = re.compile(r"[A-Za-z]+\Z")
 
 
@@ -84,10 +87,10 @@ class VariantFile:
             raise UserError(f"mismatch must be error or skip, got {mismatch}")
         self.path, self.mismatch, self.counts = path, mismatch, Counter[str]()
         self._codes, self._records = genome.codes.numpy(), {record.name: record for record in genome.records}
-        self._rename, self._found = rename or {}, dict[str, Record | None]()
-        with open_file(path) as stream:
-            head = stream.peek(64)[:64]
-        if head.startswith((b"BCF", b"\x42\x43\x46")):
+        self._rename, self._found, self._absent = rename or {}, dict[str, Record | None](), Counter[str]()
+        self._lines = self._read()
+        head = next(self._lines)
+        if head.startswith(b"BCF"):
             raise UserError(f"{path} is a BCF file, which is not read: make it a VCF with bcftools view -Oz")
         self.is_vcf = head.startswith(b"##fileformat=VCF")
         if not self.is_vcf and head.lower().split()[:4] != [b"record", b"pos", b"ref", b"alt"]:
@@ -96,60 +99,51 @@ class VariantFile:
                 "alt between tabs"
             )
 
-    def __iter__(self) -> Iterator[Site]:
+    def _read(self) -> Iterator[bytes]:
+        """Yield the first bytes, then each line; the file is opened once, for it may be a pipe."""
         with open_file(self.path) as stream:
-            number = 0
+            yield stream.peek(64)[:64]
             while line := stream.readline(LONGEST_LINE):
-                number += 1
-                if line.startswith(b"#") or not line.strip() or (number == 1 and not self.is_vcf):
-                    yield Site(line)
-                    continue
-                site = self._site(line, f"{self.path}, line {number}")
-                self.counts.update(site.statuses)
-                yield site
+                yield line
+
+    def __iter__(self) -> Iterator[Site]:
+        """Yield every line as a site; once."""
+        for number, line in enumerate(self._lines, 1):
+            if line.startswith(b"#") or not line.strip() or (number == 1 and not self.is_vcf):
+                yield Site(line)
+                continue
+            site = self._site(line, f"{self.path}, line {number}")
+            self.counts.update(site.statuses)
+            yield site
+        if self._absent:
+            some = [f"{name} {n:,}" for name, n in self._absent.most_common(3)] + ["…"] * (len(self._absent) > 3)
+            log.warning(
+                "%s: %d records are not in the genome, and their %s alleles have no score (%s); rename=FILE gives "
+                "their names in the genome.",
+                *(self.path, len(self._absent), f"{self._absent.total():,}", ", ".join(some)),
+            )
 
     def _site(self, line: bytes, where: str) -> Site:
-        try:
-            fields = line.rstrip(b"\r\n").decode().split("\t")
-        except UnicodeDecodeError:
-            raise UserError(f"{where}: this is not text") from None
+        fields = line.rstrip(b"\r\n").split(b"\t", 8)  # the rest may be in any encoding
         if self.is_vcf and len(fields) < 8:
             raise UserError(f"{where}: a line of a VCF has at least 8 fields between tabs, this one has {len(fields)}")
         if len(fields) < 4:
             raise UserError(f"{where}: expected record, pos, ref and alt between tabs")
-        name, pos, ref, alts = fields[:2] + fields[3:5] if self.is_vcf else fields[:4]
-        if not (pos.isascii() and pos.isdecimal()):
+        chosen = fields[:2] + fields[3:5] if self.is_vcf else fields[:4]
+        name, pos, ref, alts = (text.decode(errors="surrogateescape") for text in chosen)
+        if not re.fullmatch(r"[0-9]{1,15}", pos):
             raise UserError(f"{where}: the position must be a whole number, got {pos[:40]!r}")
         if not name or not _LETTERS.match(ref):
             raise UserError(f"{where}: REF must be letters, and the record needs a name; got {ref[:40]!r}")
         site = Site(line, name, int(pos), ref.upper(), alts.split(","))
         record = self._record(name)
-        problem = self._problem(site, record, where)
         for alt in site.alts:
-            status, allele = problem, None
-            if status is None:
-                assert record is not None
-                status, allele = self._allele(record, site, alt, where)
+            status, allele = self._allele(record, site, alt, where) if record else ("no_record", None)
             site.statuses.append(status)
             site.alleles.append(allele)
-        return site
-
-    def _problem(self, site: Site, record: Record | None, where: str) -> str | None:
-        """Return the status of all alleles of a site whose REF cannot be placed."""
         if record is None:
-            return "no_record"
-        start = record.start + site.pos - 1
-        have = self._codes[start : min(start + len(site.ref), record.end)] if site.pos else self._codes[:0]
-        want = [_CODE.get(letter, 0) for letter in site.ref]
-        if len(have) == len(want) and all(a == b or b == 0 for a, b in zip(have.tolist(), want, strict=True)):
-            return None
-        if self.mismatch == "skip":
-            return "ref_mismatch"
-        there = "".join(("N" + BASES)[code] for code in have[:20].tolist()) or "nothing"
-        raise UserError(
-            f"{where}: REF is {site.ref[:20]} where the genome has {there} ({site.record}:{site.pos}); give the genome "
-            "that the variants were called on as data.genome, or mismatch=skip"
-        )
+            self._absent[name] += len(site.alts)
+        return site
 
     def _allele(self, record: Record, site: Site, alt: str, where: str) -> tuple[str, Allele | None]:
         if alt in ("", ".", site.ref):
@@ -162,14 +156,26 @@ class VariantFile:
             return "breakend", None
         if not _LETTERS.match(alt):
             raise UserError(f"{where}: ALT {alt[:40]!r} is neither letters nor one of VCF's symbols")
+        start = record.start + site.pos - 1
+        have = self._codes[start : min(start + len(site.ref), record.end)] if site.pos else self._codes[:0]
+        want = encode(site.ref[: len(have)])
+        same = (have == want) | (have == 0) | (want == 0)  # where the genome has R, a VCF writes A, or R
+        if len(have) < len(site.ref) or not same.all():
+            if self.mismatch == "skip":
+                return "ref_mismatch", None
+            there = "".join(("N" + BASES)[code] for code in have[:20].tolist()) or "nothing"
+            raise UserError(
+                f"{where}: REF is {site.ref[:20]} where the genome has {there} ({site.record}:{site.pos}); give the "
+                "genome that the variants were called on as data.genome, or mismatch=skip"
+            )
         first, ref, new = trim(site.ref, alt.upper())
         if ref == new:
             return "no_alt", None
         if max(len(ref), len(new)) > LONGEST:
             return "too_long", None
-        if not set(ref + new) <= set(BASES):
+        if not have[first : first + len(ref)].all() or not set(ref + new) <= set(BASES):
             return "unknown_base", None
-        return "ok", Allele(record.start + site.pos - 1 + first, len(ref), encode(new))
+        return "ok", Allele(start + first, len(ref), encode(new))
 
     def _record(self, name: str) -> Record | None:
         """Return the genome's record of a name, or the one whose name differs by version or by NCBI's old style."""
@@ -182,9 +188,7 @@ class VariantFile:
                     names = " and ".join(record.name for record in close[:2])
                     raise UserError(f"{self.path}: record '{name}' may be {names}: say which with rename=FILE")
                 found = close[0] if close else None
-                if found is None:
-                    log.warning("%s: the genome has no record '%s'; its alleles have no score.", self.path, name)
-                else:
+                if found is not None:
                     log.warning("%s: record '%s' is taken for the genome's '%s'.", self.path, name, found.name)
             self._found[name] = found
         return self._found[name]
@@ -202,7 +206,7 @@ def trim(ref: str, alt: str) -> tuple[int, str, str]:
 
 def encode(letters: str) -> NDArray[np.uint8]:
     """Return letter ids, A=1 C=2 T=3 G=4, 0 = any other letter."""
-    return np.array([_CODE.get(letter, 0) for letter in letters.upper()], dtype=np.uint8)
+    return _CODES[np.frombuffer(letters.encode("ascii", "replace"), dtype=np.uint8)]
 
 
 def _core(name: str) -> str:
@@ -235,7 +239,7 @@ class VcfWriter:
     fields : dict
         From the names of the fields, which begin with ``GENOSEQ_``, to their header's Number, Type and Description.
     overwrite : bool
-        Write over fields of these names that the file has; without it they are refused.
+        Leave out the fields of an earlier run, all that begin with ``GENOSEQ_``; without it they are refused.
     active : bool
         False writes nothing: for a table of variants.
     """
@@ -244,15 +248,15 @@ class VcfWriter:
         self, path: Path, fields: Mapping[str, tuple[str, str, str]], overwrite: bool = False, active: bool = True
     ) -> None:
         self.path, self._fields, self._overwrite, self._active = path, fields, overwrite, active
-        self._part = path.with_name(f".{path.name}.part")
+        self._part = path.with_name(f".{path.name}.{os.getpid()}.part")
         self._has_columns = False
 
     def __enter__(self) -> VcfWriter:
-        compressed = self.path.suffix in (".gz", ".bgz")
-        if not self._active:
-            return self
-        writer: Any = bgzf.BgzfWriter
-        self._out: Any = writer(self._part, "wb") if compressed else self._part.open("wb")
+        if self._active:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            writer: Any = bgzf.BgzfWriter
+            compressed = self.path.suffix in (".gz", ".bgz")
+            self._out: Any = writer(self._part, "wb") if compressed else self._part.open("wb")
         return self
 
     def __exit__(
@@ -260,19 +264,19 @@ class VcfWriter:
     ) -> None:
         if not self._active:
             return
-        self._out.close()
-        if kind is None:
-            self._part.replace(self.path)
-        else:
+        try:
+            self._out.close()
+            if kind is None:
+                self._part.replace(self.path)
+        finally:
             self._part.unlink(missing_ok=True)
 
     def header(self, line: bytes) -> None:
         """Write a header line, a comment or a blank line; our own lines stand before that of the columns."""
         if not self._active:
             return
-        named = re.match(rb"##INFO=<ID=(\w+)[,>]", line)
-        if named and (name := named[1].decode()) in self._fields:
-            self._refuse(name)
+        if line.startswith(b"##INFO=<ID=" + _MINE):
+            self._refuse(line.removeprefix(b"##INFO=<ID="))
             return
         if line.startswith(b"#CHROM") and not self._has_columns:
             self._has_columns = True
@@ -282,9 +286,10 @@ class VcfWriter:
                 self._out.write(header.encode() + end)
         self._out.write(line)
 
-    def _refuse(self, name: str) -> None:
+    def _refuse(self, item: bytes) -> None:
         if not self._overwrite:
-            raise UserError(f"the VCF has {name} already; add overwrite=true to write over it")
+            name = re.split(rb"[=,>]", item)[0].decode(errors="replace")
+            raise UserError(f"the VCF has {name} of an earlier run already; add overwrite=true to replace it")
 
     def write(self, line: bytes, values: Mapping[str, str]) -> None:
         """Write a site's line, the values added to its INFO."""
@@ -295,11 +300,13 @@ class VcfWriter:
         fields = line.split(b"\t", 8)
         text = fields[7].rstrip(b"\r\n")
         end = fields[7][len(text) :]  # of a line without genotypes
-        mine = {name for name in self._fields if name.encode() in text}
-        for name in mine & {item.partition(b"=")[0].decode() for item in text.split(b";")}:
-            self._refuse(name)
-            text = b";".join(item for item in text.split(b";") if item.partition(b"=")[0] != name.encode())
+        if _MINE in text:
+            items = text.split(b";")
+            for item in items:
+                if item.startswith(_MINE):
+                    self._refuse(item)
+            text = b";".join(item for item in items if not item.startswith(_MINE))
         kept = [] if text in (b"", b".") else [text]
         added = [f"{name}={value}".encode() for name, value in values.items()]
-        fields[7] = b";".join([*kept, *added]) + end if kept or added else b"." + end
+        fields[7] = b";".join([*kept, *added] or [b"."]) + end
         self._out.write(b"\t".join(fields))

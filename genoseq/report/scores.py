@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -159,10 +160,10 @@ def score_file(models: Models, cfg: DictConfig, folder: Path) -> dict[str, Any]:
     path, names = Path(str(cfg.variants)).expanduser(), read_names(Path(cfg.rename)) if cfg.rename else None
     source = VariantFile(path, models.genome, cfg.mismatch, names)
     fields = {name: (number, kind, text.format(score=_score_text(cfg))) for name, number, kind, text in FIELDS}
-    percentiles, scored, part = None, 0, folder / ".scores.tsv.part"
+    percentiles, scored, part = None, 0, folder / f".scores.tsv.{os.getpid()}.part"
     with ExitStack() as stack:
         stack.callback(part.unlink, missing_ok=True)
-        table = stack.enter_context(part.open("w", encoding="utf-8", newline=""))
+        table = stack.enter_context(part.open("w", encoding="utf-8", errors="surrogateescape", newline=""))
         table.write("\t".join(COLUMNS) + "\n")
         vcf = stack.enter_context(VcfWriter(folder / _scored_name(path.name), fields, cfg.overwrite, source.is_vcf))
         for sites in _blocks(source):

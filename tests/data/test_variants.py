@@ -1,8 +1,10 @@
 """Files of variants: what each line means, and that a VCF is written as it was but for INFO."""
 
 import gzip
+import os
 import shutil
 import subprocess
+import threading
 
 import numpy as np
 import pytest
@@ -35,7 +37,7 @@ def sites(path, genome, **kwargs):
     return [site for site in VariantFile(path, genome, **kwargs) if not site.is_header]
 
 
-def test_each_allele_has_its_status_and_place(tmp_path, genome):
+def test_each_allele_has_its_status_and_place(tmp_path, genome, caplog):
     file = vcf(
         tmp_path / "a.vcf",
         line("NC_1.2", 1, "a", "c,<DEL>,*,<*>,<NON_REF>,.,A,N[two:3[,N"),
@@ -45,19 +47,25 @@ def test_each_allele_has_its_status_and_place(tmp_path, genome):
         line("three", 11, "A", "C"),
         line("two", 8, "GT", "G"),
         line("two", 0, "C", "G"),
+        line("two", 0, "N", ".[NC_1.2:3["),
         line("NC_1.2", 2, "C", "CG"),
+        line("NC_1.2", 11, "A", "T"),  # a VCF has no R or N in REF, but the genome does
+        line("NC_1.2", 11, "AC", "ACC,RCC"),
+        line("four", 1, "A", "C,G"),
     )
     source = VariantFile(file, genome, mismatch="skip")
     got = [site for site in source if not site.is_header]
     symbolic = ["symbolic", "spanning_deletion", "symbolic", "symbolic", "no_alt", "no_alt", "breakend", "unknown_base"]
     assert got[0].statuses == ["ok", *symbolic]
     assert [site.statuses for site in got[1:]] == [
-        ["ok", "ok", "too_long"], ["ok"], ["unknown_base"], ["no_record"], ["ref_mismatch"], ["ref_mismatch"], ["ok"],
+        ["ok", "ok", "too_long"], ["ok"], ["unknown_base"], ["no_record"], ["ref_mismatch"], ["ref_mismatch"],
+        ["breakend"], ["ok"], ["unknown_base"], ["ok", "unknown_base"], ["no_record"] * 2,
     ]  # fmt: skip
+    assert "2 records are not in the genome, and their 3 alleles have no score (four 2, three 1)" in caplog.text
     place = [(a.start, a.ref, a.alt.tolist()) for site in got for a in site.alleles if a]
     assert place[0] == (0, 1, [2])
     assert [length for _, length, _ in place[1:3]] == [3, 0] and place[3] == (13, 2, [3, 3])
-    assert source.counts["ok"] == 5 and sum(source.counts.values()) == 18
+    assert source.counts["ok"] == 6 and sum(source.counts.values()) == 24
 
 
 def test_names_that_differ_by_version_or_old_style_are_matched(tmp_path, make_genome):
@@ -88,7 +96,9 @@ def test_names_that_differ_by_version_or_old_style_are_matched(tmp_path, make_ge
     ("lines", "words"),
     [
         ([line("two", 1, "G", "C")], "line 3: REF is G where the genome has C"),
+        ([line("two", 8, "GT", "G")], "REF is GT where the genome has G "),
         (["two\t1\t.\tC"], "line 3: .*8 fields"),
+        ([line("two", "1" * 5000, "C", "A")], "position must be a whole number"),
         ([line("two", "x", "C", "A")], "position must be a whole number"),
         ([line("two", 1, "C", "A!")], "ALT 'A!'"),
         ([line("two", 1, "", "A")], "REF must be letters"),
@@ -108,37 +118,66 @@ def test_other_files_are_refused(tmp_path, genome):
     assert [site.statuses for site in sites(tmp_path / "t.tsv", genome)] == [["ok"]]
 
 
+def rewrite(source, target, genome, value="-1.5", **kwargs):
+    with VcfWriter(target, FIELDS, **kwargs) as writer:
+        for site in VariantFile(source, genome):
+            if site.is_header:
+                writer.header(site.line)
+            else:
+                values = {"GENOSEQ_LLR": value, "GENOSEQ_PART": "test"} if "ok" in site.statuses and value else {}
+                writer.write(site.line, values)
+    return target.read_bytes()
+
+
 @pytest.mark.parametrize("end", ["\n", "\r\n"])
 def test_a_vcf_is_written_as_it_was_but_for_info(tmp_path, genome, end):
+    contigs = HEAD.replace("#CHROM", "##contig=<ID=NC_1.2>\n##contig=<ID=two>\n#CHROM")
     lines = [line("two", 1, "C", "A", "DP=3;X"), line("two", 2, "C", "A,<DEL>"), line("two", 3, "C", ".", "DP=1")]
-    file = vcf(tmp_path / "a.vcf", *lines, end=end)
-    for name in ("out.vcf", "out.vcf.gz"):
-        with VcfWriter(tmp_path / name, FIELDS) as writer:
-            for site in VariantFile(file, genome):
-                if site.is_header:
-                    writer.header(site.line)
-                else:
-                    ok = "ok" in site.statuses
-                    writer.write(site.line, {"GENOSEQ_LLR": "-1.5", "GENOSEQ_PART": "test"} if ok else {})
-    text = (tmp_path / "out.vcf").read_bytes()
+    file = vcf(tmp_path / "a.vcf", *lines, end=end, head=contigs)
+    file.write_bytes(file.read_bytes().removesuffix(end.encode()).replace(b"X", "é".encode("latin-1")))
+    text = rewrite(file, tmp_path / "new" / "out.vcf", genome)
     added = b"GENOSEQ_LLR=-1.5;GENOSEQ_PART=test"
     bare = b"".join(row for row in text.splitlines(keepends=True) if not row.startswith(b"##INFO=<ID=GENOSEQ"))
     assert bare.count(added) == 2 and bare.replace(b";" + added, b"").replace(added, b".") == file.read_bytes()
-    assert gzip.decompress((tmp_path / "out.vcf.gz").read_bytes()) == text
-    if shutil.which("tabix") and end == "\n":
-        subprocess.run(["tabix", "-p", "vcf", tmp_path / "out.vcf.gz"], check=True)
-        found = subprocess.run(["tabix", tmp_path / "out.vcf.gz", "two:1-1"], check=True, capture_output=True).stdout
-        assert found.count(b"\n") == 1 and added in found
-    # ours are refused, or replaced
-    again = VariantFile(tmp_path / "out.vcf", genome)
-    with pytest.raises(UserError, match="overwrite=true"), VcfWriter(tmp_path / "no.vcf", FIELDS) as writer:
-        for site in again:
-            writer.header(site.line) if site.is_header else writer.write(site.line, {})
+    assert gzip.decompress(rewrite(file, tmp_path / "out.vcf.gz", genome)) == text
+    out = tmp_path / "new" / "out.vcf"
+    # ours are refused, or replaced, also what the new run does not write
+    with pytest.raises(UserError, match="GENOSEQ_LLR of an earlier run already; add overwrite=true"):
+        rewrite(out, tmp_path / "no.vcf", genome)
     assert not list(tmp_path.glob("*no.vcf*"))
-    with VcfWriter(tmp_path / "yes.vcf", FIELDS, overwrite=True) as writer:
-        for site in again:
-            writer.header(site.line) if site.is_header else writer.write(site.line, {})
-    assert (tmp_path / "yes.vcf").read_bytes().count(b"GENOSEQ_LLR=") == 0
+    assert rewrite(out, tmp_path / "yes.vcf", genome, overwrite=True) == text
+    assert rewrite(out, tmp_path / "yes.vcf", genome, value="", overwrite=True).count(b"GENOSEQ") == 2  # headers
+
+
+@pytest.mark.parametrize("reader", ["pysam", "bcftools", "tabix"])
+def test_other_tools_read_what_is_written(tmp_path, genome, reader):
+    dp, gt = ('=<ID={},Number=1,Type={},Description="">\n'.format(*x) for x in (("DP", "Integer"), ("GT", "String")))
+    head = HEAD.replace("#CHROM", f"##contig=<ID=two>\n##INFO{dp}##FORMAT{gt}#CHROM")
+    lines = [line("two", 1, "C", "A", "DP=3"), line("two", 2, "C", "A,<DEL>")]
+    out = tmp_path / "out.vcf.gz"
+    rewrite(vcf(tmp_path / "a.vcf", *lines, head=head), out, genome, value="-1.5,.")
+    if reader == "pysam":
+        pysam = pytest.importorskip("pysam")
+        pysam.tabix_index(str(out), preset="vcf")
+        with pysam.VariantFile(str(out)) as file:
+            (site,) = file.fetch("two", 1, 2)
+            assert site.info["GENOSEQ_LLR"] == (-1.5, None) and site.samples["s1"]["GT"] == (0, 1)
+        return
+    if shutil.which(reader) is None:
+        pytest.skip(f"{reader} is not installed")
+    where = [str(out), "two:2-2"] if reader == "tabix" else ["view", "-H", "-r", "two:2-2", str(out)]
+    subprocess.run(["tabix", "-p", "vcf", out] if reader == "tabix" else ["bcftools", "index", out], check=True)
+    found = subprocess.run([reader, *where], check=True, capture_output=True, text=True)
+    assert found.stdout.count("\n") == 1 and "GENOSEQ_LLR=-1.5,." in found.stdout and not found.stderr
+
+
+def test_a_pipe_is_read(tmp_path, genome):
+    os.mkfifo(tmp_path / "pipe")
+    content = gzip.compress((HEAD + line("two", 1, "C", "A") + "\n").encode())
+    writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(content,))
+    writer.start()
+    assert [site.statuses for site in sites(tmp_path / "pipe", genome)] == [["ok"]]
+    writer.join()
 
 
 def haplotypes(changes):
