@@ -12,6 +12,8 @@ from matplotlib.image import imread
 
 import genoseq
 from genoseq.app.model import Models
+from genoseq.data.genes import Effects, reading_frames
+from genoseq.data.variants import encode
 from genoseq.errors import UserError
 
 LETTERS = Path(__file__).parent / "data" / "files" / "hpylori_start.txt"
@@ -67,11 +69,15 @@ def test_a_vcf_is_scored(score, trained, tmp_path):
     assert [row["part"] for row in table[::2]] == ["test", "test", "test", "train", "test"]
     got = np.array([float(row["llr"]) for row in table[::2]])
     assert np.allclose(got, model.score(text, variants, downstream=40), atol=1e-3) and np.abs(got).min() > 1e-3
+    frames = Effects(genome, reading_frames(genome))
+    told = [frames(pos - 1, 1, encode(alt)) for pos, _, alt in (variants[0], variants[3])]
+    assert [(table[i]["gene"], table[i]["effect"]) for i in (0, 6)] == told and not table[1]["effect"]
     assert bool(table[0]["percentile"]) and not table[2]["percentile"]
     out = gzip.decompress((ran.folder / "calls.scored.vcf.gz").read_bytes()).decode()
     assert out.count(";GENOSEQ_PART=test;GENOSEQ_LLR=") == 4 and "and the next 40 bases" in out
     assert ran.json("score.json")["alleles/symbolic"] == 5 and "5 symbolic" in ran.out
     assert "already" in score(f"variants={file}", "downstream=40").out  # it is done, and nothing is written over
+    assert f";GENOSEQ_EFFECT={table[2]['effect']},.\n" in out
     again = score(f"variants={ran.folder / 'calls.scored.vcf.gz'}", code=2, folder="again")
     assert "overwrite=true" in again.err and not (again.folder / "scores.tsv").exists()
     # with the mixer, whose experts know the training part
@@ -139,6 +145,7 @@ def test_mistakes_are_one_sentence(score, trained, tmp_path):
         (["variants=saturation", "region=nobody:1-9"], "names no record"),
         (["variants=nowhere.vcf"], "does not exist"),
         (["variants=frameshifts", "downstream=-1"], "downstream must be"),
+        (["variants=frameshifts", "genes=nowhere.gff3"], "nowhere.gff3 does not exist"),
         (["variants=frameshifts", "ckpt=nowhere"], "there is no checkpoint"),
     )
     for number, (overrides, words) in enumerate(cases):

@@ -23,7 +23,7 @@ from genoseq.data.tokenizer import CharTokenizer, KmerTokenizer
 from genoseq.data.variants import encode
 from genoseq.errors import UserError
 from genoseq.evaluation import embeddings, sampling
-from genoseq.evaluation.sampling import longest_matches, longest_run, reading_frames, sample, sample_markov
+from genoseq.evaluation.sampling import longest_matches, longest_run, sample, sample_markov
 from genoseq.models.lstm import LSTM
 from genoseq.training.module import NextToken
 
@@ -221,9 +221,6 @@ def test_the_longest_match_is_found_on_either_strand(data):
 
 def test_measures_of_sequences(make_genome):
     code = lambda text: np.array(["NACTG".index(x) for x in text], dtype=np.uint8)  # noqa: E731
-    frame = code("CC" + "ATG" + "GCA" * 98 + "TAA" + "CATG")
-    assert reading_frames(frame) == 1 and reading_frames(frame, 303) == 0
-    assert reading_frames(np.array([0, 3, 4, 1, 2], dtype=np.uint8)[frame[::-1]]) == 1
     assert longest_run(code("ACCCCGT")) == 4
     from genoseq.baselines.markov import MarkovModel
 

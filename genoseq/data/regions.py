@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from urllib.parse import unquote
 
 from genoseq.data.fasta import open_file
+from genoseq.data.genes import read_features
 from genoseq.data.genome import Genome
 from genoseq.errors import UserError
+
+log = logging.getLogger(__name__)
 
 
 def parse_region(text: object, genome: Genome) -> tuple[int, int]:
@@ -48,55 +51,58 @@ def read_regions(path: Path, genome: Genome) -> list[Region]:
     """Return the regions of a BED or a GFF3 file, plain or compressed.
 
     Of GFF3 the features of type gene, or, where it has none, CDS, up to ``##FASTA``; names are Name, ID or locus_tag.
+    One that crosses the origin of a circular record is left out, and said.
 
     Raises
     ------
     UserError
         If a line is neither, or lies outside the genome.
     """
-    records = {record.name: record for record in genome.records}
-    found: dict[str, list[Region]] = {}
     with open_file(path) as stream:
         is_gff = stream.peek(16).startswith(b"##gff-version")
-        for number, raw in enumerate(stream, 1):
-            line, where = raw.decode(errors="replace").rstrip("\r\n"), f"{path}, line {number}"
-            if line.startswith("##FASTA"):
-                break
-            if not line.strip() or line.startswith("#") or line.split()[0] in ("track", "browser"):
-                continue
-            fields = line.split("\t")
-            if len(fields) < (9 if is_gff else 3):
-                raise UserError(
-                    f"{where}: expected {'9 fields of GFF3' if is_gff else 'record, start, end'}, between tabs"
-                )
-            first, last = (fields[3], fields[4]) if is_gff else (fields[1], fields[2])
-            name = unquote(fields[0]) if is_gff else fields[0]
-            if name not in records:
-                raise UserError(f"{where}: genome '{genome.name}' has no record '{name}'")
-            record = records[name]
-            if not (first.isdecimal() and last.isdecimal()):
-                raise UserError(f"{where}: start and end must be whole numbers, got {first} and {last}")
-            start, end = int(first) - is_gff, int(last)
-            if not 0 <= start < end <= record.length:
-                raise UserError(f"{where}: {first}-{last} is not inside '{name}', which has {record.length:,} bases")
-            if is_gff:
-                notes = dict(note.split("=", 1) for note in fields[8].split(";") if "=" in note)
-                label = next((unquote(notes[key]) for key in ("Name", "ID", "locus_tag") if key in notes), "")
-                kind, strand = fields[2], fields[6]
-            else:
-                label, kind, strand = (
-                    (fields[3] if len(fields) > 3 else ""),
-                    "bed",
-                    fields[5] if len(fields) > 5 else ".",
-                )
-            label = label or f"{name}:{start + 1}-{end}"
-            found.setdefault(kind, []).append(
-                Region(label, record.start + start, record.start + end, strand if strand in ("+", "-") else ".")
-            )
-    kinds = ("gene", "CDS") if is_gff else ("bed",)
-    regions = next((found[kind] for kind in kinds if kind in found), None)
+    regions = _gff_regions(path, genome) if is_gff else _bed_regions(path, genome)
     if not regions:
         raise UserError(f"{path} has no {'gene or CDS' if is_gff else 'region'}")
+    return regions
+
+
+def _gff_regions(path: Path, genome: Genome) -> list[Region]:
+    features = [feature for feature in read_features(path, genome) if feature.kind in ("gene", "CDS")]
+    genes = [feature for feature in features if feature.kind == "gene"] or features
+    inner = [feature for feature in genes if feature.end <= feature.record.end]
+    if len(inner) < len(genes):
+        log.warning("%s: left out, for they cross the origin: %d regions.", path, len(genes) - len(inner))
+    return [
+        Region(
+            next((f.notes[key] for key in ("Name", "ID", "locus_tag") if f.notes.get(key)), "")
+            or f"{f.record.name}:{f.start - f.record.start + 1}-{f.end - f.record.start}",
+            *(f.start, f.end, f.strand if f.strand in ("+", "-") else "."),
+        )
+        for f in inner
+    ]
+
+
+def _bed_regions(path: Path, genome: Genome) -> list[Region]:
+    records, regions = {record.name: record for record in genome.records}, []
+    with open_file(path) as stream:
+        for number, raw in enumerate(stream, 1):
+            line, where = raw.decode(errors="replace").rstrip("\r\n"), f"{path}, line {number}"
+            if not line.strip() or line.startswith("#") or line.split()[0] in ("track", "browser"):
+                continue
+            name, *fields = line.split("\t")
+            if len(fields) < 2:
+                raise UserError(f"{where}: expected record, start, end, between tabs")
+            if name not in records:
+                raise UserError(f"{where}: genome '{genome.name}' has no record '{name}'")
+            record, first, last = records[name], *fields[:2]
+            if not all(re.fullmatch("[0-9]{1,15}", field) for field in (first, last)):
+                raise UserError(f"{where}: start and end must be whole numbers, got {first} and {last}")
+            start, end = int(first), int(last)
+            if not start < end <= record.length:
+                raise UserError(f"{where}: {first}-{last} is not inside '{name}', which has {record.length:,} bases")
+            label = (fields[2] if len(fields) > 2 else "") or f"{name}:{start + 1}-{end}"
+            strand = fields[4] if len(fields) > 4 and fields[4] in ("+", "-") else "."
+            regions.append(Region(label, record.start + start, record.start + end, strand))
     return regions
 
 

@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from genoseq.baselines.counts import compiled
 from genoseq.baselines.markov import MarkovModel
-from genoseq.data.genome import BASES
 from genoseq.data.intervals import Intervals
 from genoseq.data.tokenizer import MAX_K, KmerTokenizer, Tokenizer
 from genoseq.evaluation.haplotypes import COMPLEMENT
@@ -19,7 +18,6 @@ from genoseq.training.module import NextToken
 Codes = NDArray[np.uint8]
 CHUNK = 512
 """Tokens of a prompt read at a time."""
-_TO_LETTERS = bytes.maketrans(bytes(range(5)), b"N" + BASES.encode())
 
 
 @torch.no_grad()
@@ -204,23 +202,3 @@ def longest_run(sequence: Codes) -> int:
     """Return the length of the longest run of one letter."""
     edges = np.flatnonzero(np.concatenate([[True], sequence[1:] != sequence[:-1], [True]]))
     return int(np.diff(edges).max())
-
-
-def reading_frames(sequence: Codes, shortest: int = 300) -> int:
-    """Return how many open reading frames both strands have: ATG to a stop (TAA, TAG, TGA), `shortest` bases or more.
-
-    Of the starts before one stop the first counts.
-    """
-    found = 0
-    for strand in (sequence, COMPLEMENT[sequence[::-1]]):
-        text = strand.tobytes().translate(_TO_LETTERS).decode()
-        for frame in range(3):
-            start = None
-            for at in range(frame, len(text) - 2, 3):
-                codon = text[at : at + 3]
-                if codon in ("TAA", "TAG", "TGA"):
-                    found += start is not None and at + 3 - start >= shortest
-                    start = None
-                elif codon == "ATG" and start is None:
-                    start = at
-    return found

@@ -15,17 +15,13 @@ from rich.table import Table
 from scipy.spatial.distance import jensenshannon
 
 from genoseq.baselines.markov import fit_markov
+from genoseq.data.genes import open_frames
 from genoseq.data.genome import Genome, Record
 from genoseq.data.intervals import as_intervals
 from genoseq.errors import UserError
 from genoseq.evaluation.embeddings import gc_share
-from genoseq.evaluation.sampling import (
-    longest_matches,
-    longest_run,
-    reading_frames,
-    sample_markov,
-    word_shares,
-)
+from genoseq.evaluation.haplotypes import COMPLEMENT
+from genoseq.evaluation.sampling import longest_matches, longest_run, sample_markov, word_shares
 
 if TYPE_CHECKING:
     from genoseq.app.model import Model
@@ -80,7 +76,7 @@ def _measures(model: Model, some: Codes, reference: dict[int, NDArray[np.float64
     for k, shares in reference.items():
         out[f"{k}mer_divergence"] = float(jensenshannon(word_shares(some, k), shares, base=2) ** 2)
     out["longest_homopolymer"] = max(map(longest_run, some))
-    out["reading_frames_per_kb"] = 1000 * sum(map(reading_frames, some)) / some.size
+    out["reading_frames_per_kb"] = 1000 * sum(map(_frames, some)) / some.size
     records = tuple(Record(f"{i}", i * length, length) for i in range(len(some)))
     genome = Genome("samples", torch.from_numpy(some.flatten()), records, "", {}, ())
     total = count = 0.0
@@ -89,6 +85,11 @@ def _measures(model: Model, some: Codes, reference: dict[int, NDArray[np.float64
         total, count = total - own.sum(dtype=float) / math.log(2), count + len(own)
     out["bits_per_base"] = total / count if count else math.nan
     return out | {"longest_match": int(matches.max()), "median_longest_match": float(np.median(matches))}
+
+
+def _frames(codes: Codes) -> int:
+    """Return how many open reading frames, ATG to a stop, both strands have."""
+    return sum(len(open_frames(strand, starts=["ATG"])) for strand in (codes, COMPLEMENT[codes[::-1]]))
 
 
 def print_comparison(rows: list[dict[str, Any]], folder: Path) -> None:

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TextIO
+from urllib.parse import quote
 
 import numpy as np
 import pandas
@@ -17,6 +18,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from genoseq.data.genes import Effects, genes_of
 from genoseq.data.genome import BASES, Genome
 from genoseq.data.regions import parse_region
 from genoseq.data.variants import Site, VariantFile, VcfWriter, read_names
@@ -48,12 +50,22 @@ FIELDS = (
         "Of a substitution: share of random held-out substitutions of the same base change that score lower (%)",
     ),
     (
+        *("GENOSEQ_GENE", "A", "String"),
+        "Coding sequence that the allele lies in, percent-encoded; an open reading frame is called RECORD:FIRST-LAST",
+    ),
+    (
+        *("GENOSEQ_EFFECT", "A", "String"),
+        "What the allele does to that sequence, by genetic code 11, in the Sequence Ontology's words",
+    ),
+    (
         *("GENOSEQ_PART", "1", "String"),
         "Part of the genome, for the model that scored it: test, val, train, gap, or other_genome",
     ),
 )
 """Name, Number, Type and Description of the fields that a VCF gets."""
-COLUMNS = ("record", "pos", "ref", "alt", "status", "part", "llr", "imm_llr", "percentile")
+SCORES = ("llr", "imm_llr", "percentile", "gene", "effect")
+"""Columns of an allele that go into INFO, in the order of `FIELDS`."""
+COLUMNS = ("record", "pos", "ref", "alt", "status", "part", *SCORES)
 
 
 class Percentiles:
@@ -93,12 +105,14 @@ def _kinds(changes: Changes) -> list[tuple[int, int]]:
     ]
 
 
-def _rows(models: Models, changes: Changes) -> pandas.DataFrame:
-    """Return record, pos (1-based), part, score and the count model's of alleles."""
+def _rows(models: Models, changes: Changes, effects: Effects) -> pandas.DataFrame:
+    """Return record, pos (1-based), part, scores, gene and effect of alleles; the percentiles are still missing."""
     scores, by_counts = models.score(changes)
     record, first = locate(models.genome, changes.start)
     columns = {"record": record, "pos": changes.start - first + 1, "part": models.parts(changes.start)}
-    return pandas.DataFrame(columns | {"llr": scores, "imm_llr": by_counts})
+    told = [effects(*each) for each in zip(changes.start.tolist(), changes.ref.tolist(), changes.alt, strict=True)]
+    columns |= {"llr": scores, "imm_llr": by_counts, "percentile": np.full(len(changes), np.nan)}
+    return pandas.DataFrame(columns | {"gene": [gene for gene, _ in told], "effect": [effect for _, effect in told]})
 
 
 def locate(genome: Genome, positions: NDArray[np.int64]) -> tuple[list[str], NDArray[np.int64]]:
@@ -106,6 +120,11 @@ def locate(genome: Genome, positions: NDArray[np.int64]) -> tuple[list[str], NDA
     first = np.array([record.start for record in genome.records])
     row = np.searchsorted(first, positions, side="right") - 1
     return [genome.records[i].name for i in row.tolist()], first[row]
+
+
+def effects_of(cfg: DictConfig, genome: Genome) -> Effects:
+    """Return what alleles do to the genes that a config names."""
+    return Effects(genome, genes_of(cfg.genes, genome))
 
 
 def score_edits(models: Models, cfg: DictConfig, folder: Path) -> dict[str, Any]:
@@ -118,7 +137,7 @@ def score_edits(models: Models, cfg: DictConfig, folder: Path) -> dict[str, Any]
     changes = homopolymer_edits(models.genome, intervals, cfg.downstream)
     if not len(changes):
         raise UserError("there is no run of three equal letters to edit there; give a longer region")
-    table, codes = _rows(models, changes), changes.codes
+    table, codes = _rows(models, changes, effects_of(cfg, models.genome)), changes.codes
     runs = []
     for start, ref in zip(changes.start.tolist(), changes.ref.tolist(), strict=True):
         end = start + 1
@@ -144,7 +163,7 @@ def score_region(models: Models, cfg: DictConfig, folder: Path) -> dict[str, Any
     changes = saturation(models.genome, start, end, cfg.downstream)
     if not len(changes):
         raise UserError(f"region={cfg.region} has no known letter")
-    table = _rows(models, changes)
+    table = _rows(models, changes, effects_of(cfg, models.genome))
     table.insert(2, "ref", [BASES[code - 1] for code in changes.codes[changes.start].tolist()])
     table.insert(3, "alt", [BASES[int(alt[0]) - 1] for alt in changes.alt])
     percentiles = Percentiles(models, cfg.background, cfg.seed, cfg.downstream)
@@ -160,6 +179,7 @@ def score_file(models: Models, cfg: DictConfig, folder: Path) -> dict[str, Any]:
     path, names = Path(str(cfg.variants)).expanduser(), read_names(Path(cfg.rename)) if cfg.rename else None
     source = VariantFile(path, models.genome, cfg.mismatch, names)
     fields = {name: (number, kind, text.format(score=_score_text(cfg))) for name, number, kind, text in FIELDS}
+    effects = effects_of(cfg, models.genome)
     percentiles, scored, part = None, 0, folder / f".scores.tsv.{os.getpid()}.part"
     with ExitStack() as stack:
         stack.callback(part.unlink, missing_ok=True)
@@ -170,10 +190,11 @@ def score_file(models: Models, cfg: DictConfig, folder: Path) -> dict[str, Any]:
             alleles = [allele for site in sites for allele in site.alleles if allele]
             start, ref = (np.array([getattr(a, key) for a in alleles], dtype=np.int64) for key in ("start", "ref"))
             changes = changes_in(models.genome, start, ref, [allele.alt for allele in alleles], cfg.downstream)
-            rows = _rows(models, changes)
+            rows = _rows(models, changes, effects)
             if percentiles is None and any(map(any, _kinds(changes))):
                 percentiles = Percentiles(models, cfg.background, cfg.seed, cfg.downstream)
-            rows["percentile"] = percentiles(changes, rows["llr"].to_numpy()) if percentiles else np.nan
+            if percentiles:
+                rows["percentile"] = percentiles(changes, rows["llr"].to_numpy())
             _write_sites(sites, rows, table, vcf)
             scored += len(alleles)
         table.close()
@@ -195,22 +216,26 @@ def _blocks(source: VariantFile) -> Iterator[list[Site]]:
 
 def _write_sites(sites: list[Site], rows: pandas.DataFrame, table: TextIO, vcf: VcfWriter) -> None:
     """Write lines of a file, `rows` of whose alleles have a score, to the table and to the VCF."""
-    scores = iter(rows[["part", "llr", "imm_llr", "percentile"]].itertuples(index=False, name=None))
+    scores = iter(rows[["part", *SCORES]].itertuples(index=False, name=None))
     for site in sites:
         if site.is_header:
             vcf.header(site.line)
             continue
         values = []
         for alt, status, allele in zip(site.alts, site.statuses, site.alleles, strict=True):
-            part, *numbers = next(scores) if allele else ("", np.nan, np.nan, np.nan)
-            values.append([part, *("." if np.isnan(number) else f"{number:.4f}" for number in numbers)])
-            cells = [text.replace(".", "") if text == "." else text for text in values[-1]]
-            table.write("\t".join([site.record, str(site.pos), site.ref, alt, status, *cells]) + "\n")
-        part, *numbers = (list(column) for column in zip(*values, strict=True))
+            values.append(list(map(_cell, next(scores))) if allele else [""] * (len(SCORES) + 1))
+            table.write("\t".join([site.record, str(site.pos), site.ref, alt, status, *values[-1]]) + "\n")
+        part, *columns = (list(column) for column in zip(*values, strict=True))
         info = {"GENOSEQ_PART": max(part)} if any(part) else {}
-        for (name, *_), column in zip(FIELDS, numbers, strict=False):
-            info |= {name: ",".join(column)} if set(column) != {"."} else {}
+        for (name, *_), column in zip(FIELDS, columns, strict=False):
+            if any(column):
+                info[name] = ",".join(quote(cell, safe=":/|()'+") or "." for cell in column)
         vcf.write(site.line, info)
+
+
+def _cell(value: Any) -> str:
+    """Return a value as text, "" for one that is missing."""
+    return value if isinstance(value, str) else "" if np.isnan(value) else f"{value:.4f}"
 
 
 def _scored_name(name: str) -> str:
@@ -248,12 +273,16 @@ def print_scores(result: dict[str, Any], folder: Path) -> None:
     """Print the first rows and where the files are."""
     console = Console()
     if rows := result.get("top"):
+        same = [name for name in ("record", "part") if len({row[name] for row in rows}) == 1]
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-        for name in rows[0]:
-            table.add_column(name.replace("_", " "), justify="left" if isinstance(rows[0][name], str) else "right")
+        shown = [name for name in rows[0] if name not in same]
+        for name in shown:
+            left = isinstance(rows[0][name], str)
+            table.add_column(name.replace("_", " "), justify="left" if left else "right", no_wrap=name != "gene")
         for row in rows:
-            table.add_row(*(f"{x:.2f}" if isinstance(x, float) else f"{x}" for x in row.values()))
-        console.print(f"\n{result['genome/name']}: {result['rows']}")
+            table.add_row(*(f"{x:.2f}" if isinstance(x, float) else f"{x}" for x in (row[name] for name in shown)))
+        where = "".join(f", {name} {rows[0][name]}" for name in same)
+        console.print(f"\n{result['genome/name']}: {result['rows']}{where}")
         console.print(table)
     counts = {key.partition("/")[2]: n for key, n in result.items() if key.startswith("alleles/")}
     scored = counts.pop("scored")
