@@ -29,7 +29,7 @@ def _embed(cfg: DictConfig, run: RunFolder) -> dict[str, Any]:
     from genoseq.configs import check_whole_numbers
     from genoseq.data.regions import read_regions, windows
     from genoseq.evaluation.embeddings import gc_share, tetranucleotides
-    from genoseq.files import write_atomic, write_json
+    from genoseq.files import atomic_path, write_atomic, write_json
     from genoseq.report.result import provenance
     from genoseq.report.scores import locate
 
@@ -51,8 +51,8 @@ def _embed(cfg: DictConfig, run: RunFolder) -> dict[str, Any]:
     if owner.min() < 0 and len(models.models) > 1:
         raise UserError("vectors of several networks cannot be averaged: give one checkpoint to embed another genome")
     spans = [(int(low), region.start, region.end) for low, region in zip(first, regions, strict=True)]
-    other, part, out = genome.reverse_complement(), run.path / ".embeddings.part.npy", None
-    try:
+    other, out = genome.reverse_complement(), None
+    with atomic_path(run.path / "embeddings.npy") as part:
         for number, model in enumerate(models.models):
             index = np.flatnonzero((owner == number) | (owner < 0))
             for at in range(0, len(index), BLOCK):
@@ -65,11 +65,9 @@ def _embed(cfg: DictConfig, run: RunFolder) -> dict[str, Any]:
                     raise UserError("the checkpoints have hidden states of different sizes")
                 out[some] = vectors
         del out
-        part.replace(run.path / "embeddings.npy")
-    finally:
-        part.unlink(missing_ok=True)
     codes = genome.codes.numpy()
-    np.save(run.path / "tetranucleotides.npy", tetranucleotides(codes, spans))
+    with atomic_path(run.path / "tetranucleotides.npy") as part:
+        np.save(part, tetranucleotides(codes, spans))
     table = pandas.DataFrame(
         {
             "record": names,

@@ -5,7 +5,8 @@ import io
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -14,21 +15,29 @@ import yaml
 from genoseq.errors import UserError
 
 
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """Yield the name of a new file beside `path`, which takes its place once the block ends without an error.
+
+    So a reader, or a crash, meets the old content or the new, never a part. The folder is made if missing.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # in the same folder, since a move is atomic inside one file system only; not mkstemp, whose files others can't read
+    part = path.with_name(f".{os.getpid()}.part.{path.name}")
+    try:
+        yield part
+        part.replace(path)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def write_atomic(path: Path | str, content: str | bytes) -> None:
     """Write a file so that a reader, or a crash, meets the old content or the new, never a part.
 
     Its folder is made if missing; text is written as UTF-8 with its line ends as they are.
     """
-    path = Path(path)
-    data = content.encode() if isinstance(content, str) else content
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # in the same folder, since a move is atomic inside one file system only; not mkstemp, whose files others can't read
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        part.write_bytes(data)
-        part.replace(path)
-    finally:
-        part.unlink(missing_ok=True)
+    with atomic_path(Path(path)) as part:
+        part.write_bytes(content.encode() if isinstance(content, str) else content)
 
 
 def write_json(path: Path | str, obj: Any) -> None:

@@ -35,11 +35,17 @@ def trained(
     return ran
 
 
-def test_tracks_have_the_bits_of_an_evaluation(trained, run_verb, tmp_path, reverse_complement):
+def test_tracks_have_the_bits_of_an_evaluation(trained, run_verb, tmp_path, reverse_complement, monkeypatch):
+    monkeypatch.setattr("genoseq.evaluation.tracks.SAMPLED", (8, 2000))  # a million bases take half a minute
     ckpt = f"ckpt={trained.folder / 'checkpoints' / 'best.ckpt'}"
-    ran = run_verb("track", tmp_path / "t", ckpt, "strands=true", "window=100", "step=50", f"genes={SMALL}")
+    data = Models(ckpt[5:], mixer=False).models[0].training_data
+    name, genes = data.genome.records[0].name, tmp_path / "genes.gff3"
+    cds = "".join(f"{name}\tx\tCDS\t{at}\t{at + 299}\t.\t+\t0\tID=g{at}\n" for at in (1, 5001, 5501))
+    genes.write_text("##gff-version 3\n" + cds)
+    options = ("strands=true", "window=100", "step=50", f"genes={genes}")
+    ran = run_verb("track", tmp_path / "t", ckpt, *options)
     assert ran.code == 0, ran.err
-    result, data = ran.json("track.json"), Models(ckpt[5:], mixer=False).models[0].training_data
+    result = ran.json("track.json")
     # as in training: forward on the test part, reverse on the other strand of it
     assert result["surprise_forward"] == pytest.approx(trained.json()["test/bits_per_base"], abs=1e-4)
     first, last = data.parts.test[0].tolist()
@@ -52,7 +58,7 @@ def test_tracks_have_the_bits_of_an_evaluation(trained, run_verb, tmp_path, reve
     files = {"surprise", "entropy", "imm_surprise", "surprise_forward", "surprise_reverse"}
     assert {path.stem for path in ran.folder.glob("*.bw")} == files and not list(ran.folder.glob(".*part*"))
     resources = {node.get("path") for node in ElementTree.parse(ran.folder / "igv_session.xml").iter("Resource")}
-    assert resources == {*(f"{name}.bw" for name in files), "unusual.bed", str(SMALL)}
+    assert resources == {*(f"{name}.bw" for name in files), "unusual.bed", str(genes)}
     assert all((ran.folder / name).exists() for name in resources) and (ran.folder / "genome.fa").exists()
     (row,) = csv.DictReader((ran.folder / "records.csv").open())
     assert float(row["bits_per_base"]) == pytest.approx(result["surprise"], abs=1e-5)
@@ -66,17 +72,17 @@ def test_tracks_have_the_bits_of_an_evaluation(trained, run_verb, tmp_path, reve
         and not np.isnan(values[first + 20 : last - 20]).any()
     )
     assert np.nanmean(values) == pytest.approx(result["surprise"], abs=1e-5)
-    assert (
-        "already"
-        in run_verb("track", tmp_path / "t", ckpt, "strands=true", "window=100", "step=50", f"genes={SMALL}").out
-    )
+    told = [(row["gene"], float(row["bits_per_base"])) for row in csv.DictReader((ran.folder / "genes.csv").open())]
+    means = {f"g{at}": np.nanmean(values[at - 1 : at + 299]) for at in (5001, 5501)}  # the first is not held out
+    assert dict(told) == pytest.approx(means, abs=1e-5) and told[0][1] > told[1][1]
+    assert "already" in run_verb("track", tmp_path / "t", ckpt, *options).out
 
 
 def test_another_genome_has_the_mean_of_all_models_and_its_mirror_image_on_the_other_strand(trained):
     path = str(trained.folder / "checkpoints" / "best.ckpt")
     models = Models([path], str(SMALL), mixer=False)
     tracks = Tracks.empty(len(models.genome))
-    ((some, intervals),) = models.held_out()
+    ((some, intervals),) = models.held_out
     tracks.add(some * 2, models.genome, intervals)  # the mean of twice the same is the same
     turned, other = models.genome.reverse_complement(), Tracks.empty(len(models.genome))
     other.add(some, turned, len(turned) - intervals[::-1, ::-1])
@@ -84,9 +90,21 @@ def test_another_genome_has_the_mean_of_all_models_and_its_mirror_image_on_the_o
         assert np.allclose(tracks.values[name], other.values[mirror][::-1], atol=1e-4, equal_nan=True)
 
 
+def test_a_base_that_two_checkpoints_hold_out_counts_once(trained):
+    path = trained.folder / "checkpoints" / "best.ckpt"
+    models = Models([str(path), str(path.with_name("last.ckpt"))], mixer=False)
+    tracks = Tracks.empty(len(models.genome))
+    for some, intervals in models.held_out:
+        tracks.add(some, models.genome, intervals)
+    first, last = models.models[0].training_data.parts.test[0].tolist()
+    assert 1.5 < tracks.mean("surprise", [(first, last)])[0] < 2.5 and [len(i) for _, i in models.held_out] == [1, 0]
+
+
 def test_mistakes_are_one_sentence(trained, run_verb, tmp_path):
     ckpt = f"ckpt={trained.folder / 'checkpoints' / 'best.ckpt'}"
-    for i, (override, words) in enumerate({"window=0": "window must", "genes=nowhere.gff3": "no file genes="}.items()):
+    for i, (override, words) in enumerate(
+        {"window=0": "window must", "genes=nowhere.gff3": "nowhere.gff3 does not exist"}.items()
+    ):
         ran = run_verb("track", tmp_path / str(i), ckpt, override)
         assert ran.code == 2 and words in ran.err and not list(ran.folder.glob("*.bw"))
 

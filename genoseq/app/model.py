@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import glob
 from collections.abc import Iterator, Sequence
-from functools import cached_property
+from functools import cached_property, reduce
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from genoseq.baselines.experts import Experts
 from genoseq.baselines.markov import InterpolatedMarkov, fit_interpolated
 from genoseq.data.datamodule import GenomeData
 from genoseq.data.genome import BASES, Genome, Record
-from genoseq.data.intervals import Intervals, as_intervals, inside, overlap, usable
+from genoseq.data.intervals import Intervals, as_intervals, inside, overlap, subtract, usable
 from genoseq.data.sources import load_genome
 from genoseq.data.split import STAGES, Split
 from genoseq.data.variants import encode, trim
@@ -311,11 +311,13 @@ class Models:
         codes: NDArray[np.uint8] = self.genome.reverse_complement().codes.numpy()
         return codes
 
+    @cached_property
     def held_out(self) -> list[tuple[list[Model], Intervals]]:
-        """Return the genome's intervals that no model has seen, each list with the models that score it."""
-        if self.own:
-            return [([model], model.training_data.parts.test) for model in self.models]
-        return [(self.models, usable(self.genome, self.models[0].training_split.unknown_run))]
+        """The genome's intervals that no model has seen, none of them twice, with the models that score each list."""
+        if not self.own:
+            return [(self.models, usable(self.genome, self.models[0].training_split.unknown_run))]
+        tests = [model.training_data.parts.test for model in self.models]
+        return [([model], reduce(subtract, tests[:i], tests[i])) for i, model in enumerate(self.models)]
 
 
 def models_of(cfg: DictConfig) -> Models:

@@ -36,6 +36,14 @@ def intersect(a: Intervals, b: Intervals) -> Intervals:
     return as_intervals(out)
 
 
+def subtract(a: Intervals, b: Intervals) -> Intervals:
+    """Return what sorted intervals `a` cover and sorted intervals `b` do not."""
+    if not len(a) or not len(b):
+        return a
+    edges = [int(a[0, 0]), *b.flatten().tolist(), int(a[-1, 1])]
+    return intersect(a, as_intervals(list(zip(edges[::2], edges[1::2], strict=True))))
+
+
 def inside(intervals: Intervals, positions: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Return which positions (n,) lie in sorted intervals."""
     if not len(intervals):

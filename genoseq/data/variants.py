@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import logging
-import os
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 import numpy as np
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from genoseq.data.fasta import BASES, open_file
 from genoseq.data.genome import Genome, Record
 from genoseq.errors import UserError
+from genoseq.files import atomic_path
 
 log = logging.getLogger(__name__)
 
@@ -248,28 +248,22 @@ class VcfWriter:
         self, path: Path, fields: Mapping[str, tuple[str, str, str]], overwrite: bool = False, active: bool = True
     ) -> None:
         self.path, self._fields, self._overwrite, self._active = path, fields, overwrite, active
-        self._part = path.with_name(f".{path.name}.{os.getpid()}.part")
+        self._stack = ExitStack()
         self._has_columns = False
 
     def __enter__(self) -> VcfWriter:
-        if self._active:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            writer: Any = bgzf.BgzfWriter
-            compressed = self.path.suffix in (".gz", ".bgz")
-            self._out: Any = writer(self._part, "wb") if compressed else self._part.open("wb")
+        with ExitStack() as stack:
+            if self._active:
+                part = stack.enter_context(atomic_path(self.path))
+                writer: Any = bgzf.BgzfWriter
+                compressed = self.path.suffix in (".gz", ".bgz")
+                self._out: Any = writer(part, "wb") if compressed else part.open("wb")
+                stack.callback(self._out.close)
+            self._stack = stack.pop_all()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if not self._active:
-            return
-        try:
-            self._out.close()
-            if kind is None:
-                self._part.replace(self.path)
-        finally:
-            self._part.unlink(missing_ok=True)
+    def __exit__(self, *error: Any) -> None:
+        self._stack.__exit__(*error)
 
     def header(self, line: bytes) -> None:
         """Write a header line, a comment or a blank line; our own lines stand before that of the columns."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
 FIELDS = ("forward", "reverse", "entropy", "varentropy", "imm")
 """Surprise on each strand; entropy, its variance, and the count model's surprise, means of both strands. In bits."""
-SAMPLED = (64, 8192)
-"""Sequences, and bases of each, that the false-alarm rate of unusual windows is measured on."""
+SAMPLED = (128, 8192)
+"""Sequences, and bases of each, that the threshold of unusual windows is set on; as many that it is measured on."""
+BLOCK = 1 << 20
+"""Bases of a track in memory at a time."""
 SHUFFLED = 100_000
 """Bases of a record that are shuffled, at most."""
 
@@ -47,11 +49,29 @@ class Tracks:
             out[name][:] = np.nan
         return cls(out)
 
-    @property
-    def surprise(self) -> Track:
-        """Mean of both strands' surprise."""
-        mean: Track = (self.values["forward"] + self.values["reverse"]) / np.float32(2)
-        return mean
+    def get(self, name: str, start: int, end: int) -> Track:
+        """Return a track between two bases: surprise, entropy, imm_surprise, surprise_forward or surprise_reverse.
+
+        The first three are means of both strands, and have values where both strands have.
+        """
+        forward, reverse = (self.values[strand][start:end] for strand in ("forward", "reverse"))
+        if name in ("surprise_forward", "surprise_reverse"):
+            return forward if name == "surprise_forward" else reverse
+        surprise = (forward + reverse) / np.float32(2)
+        if name == "surprise":
+            return surprise
+        own = self.values["entropy" if name == "entropy" else "imm"][start:end]
+        return np.where(np.isnan(surprise), np.float32(np.nan), own)
+
+    def mean(self, name: str, parts: Iterable[tuple[int, int]]) -> tuple[float, int]:
+        """Return the mean of a track over stretches of bases, nan without a value, and how many bases have one."""
+        total, count = 0.0, 0
+        for low, high in parts:
+            for start in range(low, high, BLOCK):
+                own = self.get(name, start, min(start + BLOCK, high))
+                total += float(np.nansum(own, dtype=float))
+                count += int((~np.isnan(own)).sum())
+        return total / count if count else math.nan, count
 
     def add(self, models: Sequence[Model], genome: Genome, intervals: Intervals) -> None:
         """Add what models say of both strands of intervals, the mean of several; those bases have no values yet."""
@@ -91,7 +111,7 @@ def window_scores(tracks: Tracks, records: Sequence[Record], window: int, step: 
     out = []
     for record in records:
         part = slice(record.start, record.end)
-        surprise = (tracks.values["forward"][part] + tracks.values["reverse"][part]) / 2
+        surprise = tracks.get("surprise", record.start, record.end)
         scored = ~np.isnan(surprise)
         excess = np.where(scored, surprise - tracks.values["entropy"][part], 0)
         spread = np.where(scored, tracks.values["varentropy"][part], 0)

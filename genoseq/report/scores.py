@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -20,12 +19,13 @@ from rich.table import Table
 
 from genoseq.data.genes import Effects, genes_of
 from genoseq.data.genome import BASES, Genome
+from genoseq.data.intervals import Intervals, as_intervals
 from genoseq.data.regions import parse_region
 from genoseq.data.variants import Site, VariantFile, VcfWriter, read_names
 from genoseq.errors import UserError
 from genoseq.evaluation.edits import changes_in, homopolymer_edits, letters_of, random_substitutions, saturation
 from genoseq.evaluation.haplotypes import Changes
-from genoseq.files import write_atomic
+from genoseq.files import atomic_path, write_atomic
 from genoseq.report.result import provenance
 
 if TYPE_CHECKING:
@@ -81,8 +81,7 @@ class Percentiles:
         self._sorted: dict[tuple[int, int], NDArray[np.float64]] = {}
         if not each:
             return
-        held_out = np.concatenate([intervals for _, intervals in models.held_out()])
-        changes = random_substitutions(models.genome, held_out[np.argsort(held_out[:, 0])], each, seed, downstream)
+        changes = random_substitutions(models.genome, _held_out(models), each, seed, downstream)
         scores, kinds = models.score(changes)[0], _kinds(changes)
         for kind in set(kinds):
             self._sorted[kind] = np.sort(scores[[other == kind for other in kinds]])
@@ -94,6 +93,10 @@ class Percentiles:
             if kind in self._sorted:
                 out[i] = 100 * np.searchsorted(self._sorted[kind], scores[i]) / len(self._sorted[kind])
         return out
+
+
+def _held_out(models: Models) -> Intervals:
+    return as_intervals([(start, end) for _, intervals in models.held_out for start, end in intervals.tolist()])
 
 
 def _kinds(changes: Changes) -> list[tuple[int, int]]:
@@ -129,11 +132,7 @@ def effects_of(cfg: DictConfig, genome: Genome) -> Effects:
 
 def score_edits(models: Models, cfg: DictConfig, folder: Path) -> dict[str, Any]:
     """Score every lengthening and shortening of a run of one letter; the rows are ranked by what an edit gains."""
-    if cfg.region is None:
-        found = [intervals for _, intervals in models.held_out()]
-        intervals = np.concatenate(found)[np.argsort(np.concatenate(found)[:, 0])]
-    else:
-        intervals = np.array([parse_region(cfg.region, models.genome)])
+    intervals = _held_out(models) if cfg.region is None else as_intervals([parse_region(cfg.region, models.genome)])
     changes = homopolymer_edits(models.genome, intervals, cfg.downstream)
     if not len(changes):
         raise UserError("there is no run of three equal letters to edit there; give a longer region")
@@ -180,9 +179,9 @@ def score_file(models: Models, cfg: DictConfig, folder: Path) -> dict[str, Any]:
     source = VariantFile(path, models.genome, cfg.mismatch, names)
     fields = {name: (number, kind, text.format(score=_score_text(cfg))) for name, number, kind, text in FIELDS}
     effects = effects_of(cfg, models.genome)
-    percentiles, scored, part = None, 0, folder / f".scores.tsv.{os.getpid()}.part"
+    percentiles, scored = None, 0
     with ExitStack() as stack:
-        stack.callback(part.unlink, missing_ok=True)
+        part = stack.enter_context(atomic_path(folder / "scores.tsv"))
         table = stack.enter_context(part.open("w", encoding="utf-8", errors="surrogateescape", newline=""))
         table.write("\t".join(COLUMNS) + "\n")
         vcf = stack.enter_context(VcfWriter(folder / _scored_name(path.name), fields, cfg.overwrite, source.is_vcf))
@@ -197,8 +196,6 @@ def score_file(models: Models, cfg: DictConfig, folder: Path) -> dict[str, Any]:
                 rows["percentile"] = percentiles(changes, rows["llr"].to_numpy())
             _write_sites(sites, rows, table, vcf)
             scored += len(alleles)
-        table.close()
-        part.replace(folder / "scores.tsv")
     return _result(models, cfg, scored) | {f"alleles/{status}": n for status, n in source.counts.items()}
 
 

@@ -111,7 +111,7 @@ def rank_settings(runs: pd.DataFrame) -> pd.DataFrame:
     keys = parameters(runs)
     repeated = [key for key in REPEATS if key in runs.attrs["varied"]]
     if repeated != ["seed"]:  # a fold of a seed is one observation too
-        runs = runs.assign(seed=runs[repeated].astype(str).agg(" ".join, axis=1) if repeated else 0)
+        runs = runs.assign(seed=runs[repeated].map(str).agg(" ".join, axis=1) if repeated else 0)
     parts = [part for _, part in runs.groupby(keys or (lambda _: 0), sort=False, dropna=False)]
     own = [set(part["seed"][~part["replicate"]]) for part in parts if not part["replicate"].all()]
     shared = set.intersection(*own) if own else set()

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from genoseq.data.intervals import as_intervals, bases, cut_tail, intersect, overlap, spread, usable
+from genoseq.data.intervals import as_intervals, bases, cut_tail, intersect, overlap, spread, subtract, usable
 
 
 @st.composite
@@ -92,3 +92,8 @@ def test_cut_tail_gap(gap, head):
     found, tail = cut_tail(as_intervals([(0, 100)]), 30, gap)
     assert found.tolist() == head
     assert tail.tolist() == [[70, 100]]
+
+
+@given(a=interval_lists(), b=interval_lists())
+def test_subtract_is_the_set_difference(a, b):
+    assert positions(subtract(a, b)) == sorted(set(positions(a)) - set(positions(b)))

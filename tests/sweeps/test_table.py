@@ -71,6 +71,8 @@ def test_folds_are_averaged_not_ranked(tmp_path: Path) -> None:
     assert best[LR] == 0.01 and best["seeds"] == 3 and best["overrides"] == ["optimizer.lr=0.01"]
     text = said(tmp_path)
     assert "folds" in text and "3/3" in text and "1.8200 ± 0.0115" in text
+    mixed = write(tmp_path / "mixed", [*fakes, Fake({LR: 0.5}, 1.7)])  # another split, without folds
+    assert rank_settings(read_sweep(mixed))["seeds"].tolist() == [1, 3, 3]
 
 
 def test_a_seed_that_ran_twice_is_one_observation(tmp_path: Path) -> None:
