@@ -127,8 +127,14 @@ def test_the_sweep_runs(
 @pytest.mark.slow
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c not in SWEEPS])
 def test_the_command_runs(
-    command: str, run_verb: Callable[..., Any], tiny: tuple[str, ...], trained: Path, tmp_path: Path
+    command: str,
+    run_verb: Callable[..., Any],
+    tiny: tuple[str, ...],
+    trained: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr("genoseq.evaluation.tracks.SAMPLED", (8, 2000))  # two million bases take ten seconds
     if "trainer=ddp " in f"{command} ":
         pytest.skip("needs a GPU")
     if "data.genome=ecoli" in command:

@@ -59,7 +59,7 @@ def sample(
             state = module(tokens[None, at : min(at + CHUNK, len(tokens) - 1)].expand(rows, -1), state)[1]
         last = (tokens[-1].cpu() - v.first).repeat(rows)
         out = []
-    while sum(map(len, out)) < length:
+    for _ in range(-(-(length - sum(map(len, out))) // v.stride)):
         logits, state = module((last + v.first)[:, None].to(module.device), state)
         logits = logits[:, 0, v.first : v.first + v.num_classes].float().cpu() / temperature
         block = last % (v.num_classes // new)  # the bases that the next token shares with this one
