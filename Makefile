@@ -30,7 +30,7 @@ sweep: $(DONE) ## a sweep's table and picture (ARGS="dir=outputs/sweeps/...")
 	$(BIN)/python -m genoseq.sweep $(ARGS)
 
 # The runs go to outputs/, table and figures to experiments/NAME; QUICK=1: toy sizes, all into outputs/
-study-%: $(DONE) ## the study experiments/NAME again: NAME is compressors, sweep, report, leakage, context or tokens (QUICK=1: toy sizes)
+study-%: $(DONE) ## the study experiments/NAME again: NAME is a folder there (QUICK=1: toy sizes)
 	PATH="$(abspath $(BIN)):$$PATH" bash experiments/$*/run.sh $(ARGS)
 
 report-full: $(DONE) ## experiments/report at the published scale, for a GPU; give it again to resume (LEG=30m: stop after 30 minutes)

@@ -50,7 +50,7 @@ def run(study: str, path: Path = Path(sys.executable).parent, **variables: str) 
 
 
 def test_every_folder_is_a_study() -> None:
-    assert len(STUDIES) == 6
+    assert len(STUDIES) == 7
     for study in STUDIES:
         assert {"README.md", "plot.py", "run.sh", "results.csv"} <= {
             p.name for p in (ROOT / "experiments" / study).iterdir()

@@ -272,12 +272,12 @@ def print_scores(result: dict[str, Any], folder: Path) -> None:
     if rows := result.get("top"):
         same = [name for name in ("record", "part") if len({row[name] for row in rows}) == 1]
         table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-        shown = [name for name in rows[0] if name not in same]
+        shown = [name for name in rows[0] if name not in (*same, "gene")]
         for name in shown:
-            left = isinstance(rows[0][name], str)
-            table.add_column(name.replace("_", " "), justify="left" if left else "right", no_wrap=name != "gene")
+            table.add_column(name.replace("_", " "), justify="left" if isinstance(rows[0][name], str) else "right")
         for row in rows:
-            table.add_row(*(f"{x:.2f}" if isinstance(x, float) else f"{x}" for x in (row[name] for name in shown)))
+            cells = [row[name] for name in shown]
+            table.add_row(*(f"{x:.2f}" if isinstance(x, float) else f"{x}".removesuffix("_variant") for x in cells))
         where = "".join(f", {name} {rows[0][name]}" for name in same)
         console.print(f"\n{result['genome/name']}: {result['rows']}{where}")
         console.print(table)
