@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from itertools import pairwise
 from typing import Any, NamedTuple
 
@@ -24,7 +25,7 @@ from genoseq.training.module import NextToken
 
 CONTEXT = 1024
 """Bases read before a cell of the genome, whose first state is zero; fewer at a record's start."""
-CELL = 1024
+CELL = 4096
 """Bases in a cell: the alleles of one share a stream."""
 EVERY = 16
 """Tokens from one state that is kept to the next."""
@@ -62,12 +63,12 @@ class Changes:
     def __len__(self) -> int:
         return len(self.start)
 
-    @property
+    @cached_property
     def inserted(self) -> NDArray[np.int64]:
         """Bases in place of the replaced ones, (n,)."""
         return np.array([len(alt) for alt in self.alt], dtype=np.int64).reshape(-1)
 
-    @property
+    @cached_property
     def length(self) -> NDArray[np.int64]:
         """Bases that are read of both haplotypes from `start`: the same of each, fewer at a record's end; (n,)."""
         shorter = np.minimum(self.ref, self.inserted)

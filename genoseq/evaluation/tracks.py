@@ -75,9 +75,9 @@ class Tracks:
 
     def add(self, models: Sequence[Model], genome: Genome, intervals: Intervals) -> None:
         """Add what models say of both strands of intervals, the mean of several; those bases have no values yet."""
-        n = len(genome)
+        n, other = len(genome), genome.reverse_complement()
         mirrored = (n - intervals[::-1, ::-1]).copy()
-        for strand, text, asked in (("forward", genome, intervals), ("reverse", genome.reverse_complement(), mirrored)):
+        for strand, text, asked in (("forward", genome, intervals), ("reverse", other, mirrored)):
             codes = text.codes.numpy()
             for model in models:
                 for at, log_probs in _both(model, text, asked):
@@ -89,9 +89,13 @@ class Tracks:
                     self._put(strand, place, own, 1 / len(models))
                     self._put("entropy", place, entropy, 0.5 / len(models))
                     self._put("varentropy", place, (p * (bits - entropy[:, None]) ** 2).sum(1), 0.5 / len(models))
-                for at, log_probs in model.imm.log_probs(codes, asked):
-                    own = -log_probs[np.arange(len(at)), codes[at] - 1] / math.log(2)
-                    self._put("imm", at if strand == "forward" else n - 1 - at, own, 0.5 / len(models))
+        # both strands at once: the training part is counted once
+        codes, asked = np.concatenate([genome.codes, other.codes]), np.concatenate([intervals, n + mirrored])
+        for model in models:
+            for at, log_probs in model.imm.log_probs(codes, asked):
+                own = -log_probs[np.arange(len(at)), codes[at] - 1] / math.log(2)
+                for some, place in ((at < n, at), (at >= n, 2 * n - 1 - at)):
+                    self._put("imm", place[some], own[some], 0.5 / len(models))
 
     def _put(self, name: str, at: NDArray[np.int64], values: NDArray[Any], share: float) -> None:
         track = self.values[name]
