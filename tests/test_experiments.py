@@ -9,6 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
@@ -23,6 +24,9 @@ from omegaconf import DictConfig
 from experiments import common
 from genoseq.app import resolvers
 from genoseq.app.cli import conf_dir
+from genoseq.app.model import genome_of
+from genoseq.data.genes import Effects, reading_frames
+from genoseq.data.variants import encode
 from genoseq.errors import UserError
 
 ROOT = Path(__file__).parent.parent
@@ -233,6 +237,68 @@ def test_compressors_pairs_blocks(tmp_path: Path) -> None:
         for name, value in zip(("difference", "standard_error", "median"), expected, strict=True):
             assert results[f"{key}/{name}"].tolist() == pytest.approx([value] * 3)
     assert tables["ablation.csv"].to_dict("records") == [{"some": 1, "genome": "one", "model": "rnn1, characters"}]
+
+
+def gene(rng: np.random.Generator, codons: int) -> str:
+    bodies = [a + b + c for a in "ACGT" for b in "ACGT" for c in "ACGT" if a + b + c not in ("TAA", "TAG", "TGA")]
+    return "ATG" + "".join(rng.choice(bodies, codons)) + "TAA"
+
+
+def test_broken_genes_are_planted_and_a_scan_finds_them(letters: Callable[..., str]) -> None:
+    plant, detect = (importlib.import_module(f"experiments.broken_genes.{name}") for name in ("plant", "detect"))
+    rng = np.random.default_rng(0)
+    text = "".join(letters(300, seed) + gene(rng, 300) for seed in range(8)) + letters(300, 9)
+    places = plant.sites(text)
+    assert 5 <= len(places["frames"]) <= 10  # one a gene
+    changed, rows = plant.plant(text, places["frames"], rng)
+    assert len(rows) == len(places["frames"]) and len(changed) - len(text) == sum(row["change"] for row in rows)
+    mended = changed
+    for row in reversed(rows):
+        at = row["start"]
+        mended = mended[:at] + (mended[at + 1 :] if row["change"] > 0 else mended[at] + mended[at:])
+    assert mended == text
+    true = np.array([row["start"] for row in rows])
+    found = detect.recall(detect.split_frames(changed), true, len(changed), [200])
+    assert found["recall"][0] > 0.3 and found["median_distance"][0] < detect.TOLERANCE
+    calls = pd.DataFrame({"at": [500, 510, 5000, 900], "score": [9.0, 8.0, 7.0, 6.0]})
+    kept = detect.apart(calls)
+    assert kept["at"].tolist() == [500, 5000, 900]
+    table = detect.recall(kept, np.array([520, 1000]), 10_000, [1, 10])
+    assert table["recall"].tolist() == [0.5, 1.0] and table["median_distance"].tolist() == [20, 60]
+
+
+def test_effects_of_the_alleles_are_what_they_say(letters: Callable[..., str]) -> None:
+    effects = importlib.import_module("experiments.broken_genes.effects")
+    rng = np.random.default_rng(0)
+    one = letters(300) + gene(rng, 320) + letters(300, 1)
+    turned = one[::-1].translate(str.maketrans("ACGT", "TGCA"))
+    text, other = one + turned, one + turned  # the same gene on both strands
+    table = effects.alleles(text, other, 0, len(text), seed=0)
+    told = Effects(genome := genome_of(text), reading_frames(genome, 900))
+    words = {"stop": "stop_gained", "frameshift": "frameshift_variant"}
+    for row in table.itertuples():
+        effect = told(row.at, row.ref, encode(row.alt))[1]
+        assert effect == words.get(row.kind, f"{row.kind}_variant")
+    assert set(table["kind"]) == {"stop", "frameshift", "missense", "synonymous"}
+    assert effects.auroc(np.array([0.0, 1.0]), np.array([1.0, 2.0])) == 0.875
+
+
+def test_anomalies_are_planted_and_found() -> None:
+    measure, study = importlib.import_module("experiments.anomalies.measure"), module("anomalies")
+    text = "ACGT" * 20_000
+    changed, planted = measure.plant(text, {"elsewhere": "GATTACA" * 1000})
+    assert len(planted) == 12 and (planted["end"].iloc[:-1].to_numpy() < planted["start"].iloc[1:].to_numpy()).all()
+    for row in planted.itertuples():
+        inner = changed[row.start : row.end]
+        assert len(inner) == (0 if row.kind == "misjoined" else 2000) and ("GATT" in inner) == (row.kind[:4] == "from")
+    start = np.arange(0, len(changed) - 1000, 100)
+    true = planted["start"].to_numpy()
+    score = ((start[:, None] + 1000 > true) & (start[:, None] < true)).any(1) * 1.0  # begins before one, ends in it
+    windows = pd.DataFrame({"start": start, "perfect": score, "blind": np.where(start == 0, 1.0, 0.0)})
+    results = study.found(windows, planted)
+    assert (results.loc[results["method"] == "perfect", "found"] == 1).all()
+    assert (results.loc[results["method"] == "perfect", "median_bases"] <= 100).all()
+    assert (results.loc[results["method"] == "blind", "found"] == 0).all()
 
 
 def test_the_gains_add_up_to_the_results() -> None:

@@ -67,6 +67,8 @@ class Model:
         self._training = self._restore()
         self.vocabulary, self.tokenizer = self._training.vocabulary, self._training.tokenizer
         self.mixer = restore_mixer(self._checkpoint, trust) if mixer else None
+        self.lender: Model | None = None
+        """A model whose training genome this one uses where it is the same: it is read once then."""
 
     def _restore(self) -> GenomeData:
         return restore_data(self._checkpoint["genoseq"], self._trust, **self._given)
@@ -93,6 +95,8 @@ class Model:
         """
         metadata = self._checkpoint["genoseq"]["genome"]
         data = self._training
+        if self.lender is not None and self.lender.genome_sha256 == self.genome_sha256:
+            data.genome = self.lender.training_data.genome
         if data.genome.sha256 != metadata["sha256"]:
             raise UserError(
                 f"the checkpoint's genome '{metadata['name']}' has changed: {data.genome.source} is another sequence "
@@ -231,6 +235,8 @@ class Models:
     def __init__(self, paths: str | Sequence[str], genome: str | Sequence[str] | None = None, **kwargs: Any) -> None:
         self.models = [Model(path, **kwargs) for path in _expanded([paths] if isinstance(paths, str) else paths)]
         first = self.models[0]
+        for model in self.models[1:]:
+            model.lender = first
         if genome is None:
             self.genome = first.training_data.genome
         else:

@@ -35,8 +35,8 @@ LONGEST_REGION = 5_000
 """Bases of a region whose every substitution is scored, at most."""
 SHOWN = 20
 """Rows that are printed, at most."""
-BLOCK = 8192
-"""Alleles of a file scored at a time."""
+BLOCK, BYTES = 8192, 1 << 26
+"""Alleles of a file scored at a time, and bytes of its lines; the fewer of both."""
 
 DESCRIPTION = (
     "log2 p(alternative haplotype) - log2 p(reference haplotype) in bits, over the allele and the next {downstream} "
@@ -200,14 +200,14 @@ def score_file(models: Models, cfg: DictConfig, folder: Path) -> dict[str, Any]:
 
 
 def _blocks(source: VariantFile) -> Iterator[list[Site]]:
-    """Yield the lines of a file, about `BLOCK` alleles at a time."""
-    held, size = [], 0
+    """Yield the lines of a file, about `BLOCK` alleles or `BYTES` bytes at a time."""
+    held, alleles, size = [], 0, 0
     for site in source:
         held.append(site)
-        size += len(site.alleles)
-        if size >= BLOCK:
+        alleles, size = alleles + len(site.alleles), size + len(site.line)
+        if alleles >= BLOCK or size >= BYTES:
             yield held
-            held, size = [], 0
+            held, alleles, size = [], 0, 0
     yield held
 
 
