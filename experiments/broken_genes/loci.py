@@ -16,6 +16,7 @@ from genoseq.errors import UserError, fail
 LOCI = {
     "ilvG": ("K-12-MG1655", 3_949_556, -1),
     "rph": ("K-12-MG1655", 3_813_902, 1),
+    "phnE": ("K-12-MG1655", 4_320_852, 1),
     "prfB": ("K-12-MG1655", 3_034_228, -1),
 }
 """Record, start of the run of one letter (0-based), and the letters that mend it: genes of *E. coli* K-12 MG1655 that a

@@ -110,18 +110,18 @@ def draw(data: common.Tables, out: Path) -> None:
     """Draw the areas by bases downstream and the recall of planted indels; and each known frameshift."""
     figure, axes = common.new_figure(2, height=5.5)
     effects = data["results.csv"]
-    effects = effects[effects["model"].isin(["demo", "record", "record, mixed"])]
+    effects = effects[effects["model"].isin(["demo", "record"])]
     long = effects.melt(["model", "downstream"], ["stop", "frameshift"], "kind", "area")
     sns.lineplot(long, x="downstream", y="area", hue="model", style="kind", markers=True, ax=axes[0], markersize=8)
     axes[0].set_xscale("symlog", base=2, linthresh=8)
     ticks = sorted(effects["downstream"].unique())
     axes[0].set_xticks(ticks, [str(tick) for tick in ticks])
-    axes[0].set(xlabel="bases read after the allele", ylabel="area under the ROC curve, against synonymous")
+    axes[0].set(xlim=(-1, 300), xlabel="bases read after the allele", ylabel="area under the ROC curve, against synonymous")
     planted = data["planted.csv"]
     planted = planted[planted["kind"] == "frames"].assign(recall=100 * planted["recall"])
     common.draw_lines(axes[1], planted, "false_per_100kb", "recall", "method")
     axes[1].set(xscale="log", xlabel="false calls per 100,000 bases", ylabel="indels in genes that are found (%)")
-    axes[1].legend(title=None)
+    axes[1].legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=2)
     common.save(figure, out / "figure.png")
     loci = data["loci.csv"]
     names = loci["locus"].unique()
@@ -131,7 +131,8 @@ def draw(data: common.Tables, out: Path) -> None:
             smooth = some["surprise"].rolling(31, center=True, min_periods=16).mean()
             ax.plot(some["base"], smooth, label=version)
         ax.axvline(0, color="0.5", linestyle=":")
-        ax.set(title=name, xlabel="bases from the edit", ylabel="surprise, mean of 31 bases (bits)")
+        ax.set(title=name, xlabel="bases from the edit")
+    axes[0].set_ylabel("surprise, mean of 31 bases (bits)")
     axes[0].legend()
     common.save(figure, out / "loci.png")
 
