@@ -57,7 +57,9 @@ format: $(DONE) ## mend style and formatting
 tensorboard: $(DONE) ## the curves of every run under outputs/
 	$(BIN)/tensorboard --logdir outputs
 
-bench: $(DONE) ## how well sweeps fill devices; peak memory a base (needs klebsiella: GENOSEQ_GENOME_DIR or the network)
+bench: $(DONE) ## speed and memory against peers, 15 minutes (needs klebsiella: GENOSEQ_GENOME_DIR or the network)
+	$(BIN)/python -m benchmarks.training
+	$(BIN)/python -m benchmarks.use
 	$(BIN)/python -m benchmarks.launcher
 	$(BIN)/python -m benchmarks.memory
 	$(BIN)/python -m benchmarks.mixer 1 5 25

@@ -82,6 +82,7 @@ def _train(cfg: DictConfig, run: RunFolder) -> float | None:
         log_config(trainer, config, OmegaConf.to_yaml(cfg, resolve=True), run.sweep_settings)
         log_baselines(trainer, baseline_lines(baselines, "val"), step or 0, trainer.max_steps, run.sweep)
     trim_heap()  # of the count models' scratch memory
+    build.set_threads(module.net, data.batch_size)
     trainer.fit(module, datamodule=data, ckpt_path=cfg.ckpt, weights_only=True)
     return _finish(cfg, trainer, module, data, mixer, baselines, run, begin)
 

@@ -116,7 +116,9 @@ def draw(data: common.Tables, out: Path) -> None:
     axes[0].set_xscale("symlog", base=2, linthresh=8)
     ticks = sorted(effects["downstream"].unique())
     axes[0].set_xticks(ticks, [str(tick) for tick in ticks])
-    axes[0].set(xlim=(-1, 300), xlabel="bases read after the allele", ylabel="area under the ROC curve, against synonymous")
+    axes[0].set(
+        xlim=(-1, 300), xlabel="bases read after the allele", ylabel="area under the ROC curve, against synonymous"
+    )
     planted = data["planted.csv"]
     planted = planted[planted["kind"] == "frames"].assign(recall=100 * planted["recall"])
     common.draw_lines(axes[1], planted, "false_per_100kb", "recall", "method")

@@ -24,6 +24,7 @@ from genoseq.app.runtime import quiet_libraries
 from genoseq.data.datamodule import GenomeData
 from genoseq.data.tokenizer import Vocabulary
 from genoseq.errors import UserError, user_mistakes
+from genoseq.sweeps.process import LIMIT
 from genoseq.training.callbacks import AtomicCheckpointIO
 from genoseq.training.loggers import MetricsTable
 from genoseq.training.mixing import ExpertMixer
@@ -103,6 +104,22 @@ def build_module(cfg: DictConfig, data: GenomeData) -> NextToken:
         compile=cfg.compile,
         metadata=checkpoint_metadata(cfg, data),
     )
+
+
+MACS_A_THREAD = 32_000_000
+"""Multiply-adds of one token of each row that are worth a CPU thread."""
+
+
+def set_threads(net: torch.nn.Module, rows: int) -> None:
+    """Give a small network fewer CPU threads, by its size alone, unless ``OMP_NUM_THREADS`` says how many.
+
+    The threads of a recurrent network wait for each other at every token. Where there is little to do in between they
+    buy nothing, and beside another busy process they cost most of the speed.
+    """
+    chosen = "OMP_NUM_THREADS" in os.environ and LIMIT not in os.environ
+    if not chosen and any(isinstance(module, torch.nn.RNNBase) for module in net.modules()):
+        macs = rows * sum(p.numel() for p in net.parameters())
+        torch.set_num_threads(max(1, min(torch.get_num_threads(), macs // MACS_A_THREAD)))
 
 
 def precision(wanted: str, accelerator: str) -> str:

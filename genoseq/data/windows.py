@@ -128,25 +128,30 @@ class TrainingWindows(Dataset[Batch]):
         self.windows_per_segment, self.stride = windows_per_segment, vocabulary.stride
         self.segments = WindowIndex(parts.train, vocabulary.span(seq_len * windows_per_segment), parts.window_stride)
 
+        self._drawn: tuple[int, Starts, NDArray[np.bool_]] | None = None  # a segment's windows follow one another
+
     def __getitem__(self, step: int) -> Batch:
         segment, window = divmod(step, self.windows_per_segment)
-        g = (segment * self.world_size + self.rank) * self.batch_size + np.arange(self.batch_size)
-        flip = (
-            hashing.uniform((self.seed, Stream.STRAND), g) < 0.5
-            if self.reverse_complement
-            else np.zeros(len(g), dtype=bool)
-        )
+        if self._drawn is None or self._drawn[0] != segment:
+            self._drawn = segment, *self._draw(segment)
+        _, starts, flip = self._drawn
         # a reversed row reads its segment from the right-hand end
         skipped = np.where(flip, self.windows_per_segment - 1 - window, window) * self.seq_len * self.stride
         return Batch(
-            torch.from_numpy(
-                _draw(self.parts, self.segments, "train", (self.seed, Stream.TRAINING_WINDOWS), g) + skipped
-            ),
+            torch.from_numpy(starts + skipped),
             self.seq_len,
             flip=torch.from_numpy(flip) if self.reverse_complement else None,
             step=step,
             continues=window > 0,
         )
+
+    def _draw(self, segment: int) -> tuple[Starts, NDArray[np.bool_]]:
+        """Return where the rows' segments start, and whether each is read on the other strand."""
+        g = (segment * self.world_size + self.rank) * self.batch_size + np.arange(self.batch_size)
+        flip = np.zeros(len(g), dtype=bool)
+        if self.reverse_complement:
+            flip = hashing.uniform((self.seed, Stream.STRAND), g) < 0.5
+        return _draw(self.parts, self.segments, "train", (self.seed, Stream.TRAINING_WINDOWS), g), flip
 
 
 def fit_windows_per_segment(parts: Parts, vocabulary: Vocabulary, seq_len: int, wanted: int) -> int:

@@ -11,7 +11,7 @@ from typing import Any
 from genoseq.errors import UserError
 from genoseq.sweeps.jobs import Job, processes
 from genoseq.sweeps.launcher import Backend, Ended, Started
-from genoseq.sweeps.process import Process
+from genoseq.sweeps.process import Process, thread_variables
 
 _POLL = 0.1  # seconds between looks at the processes
 
@@ -31,8 +31,9 @@ class Slot:
     @property
     def environment(self) -> dict[str, str]:
         """Variables that must be set before the job's interpreter starts; a user's own thread count is kept."""
-        env = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(self.threads)}
-        return env | ({"CUDA_VISIBLE_DEVICES": ",".join(self.devices)} if self.devices else {})
+        return thread_variables(self.threads) | (
+            {"CUDA_VISIBLE_DEVICES": ",".join(self.devices)} if self.devices else {}
+        )
 
 
 def cores() -> int:

@@ -12,9 +12,18 @@ from pathlib import Path
 from genoseq.files import write_atomic
 from genoseq.sweeps.jobs import LOG, Job
 
+LIMIT = "GENOSEQ_THREADS"
 STOP = ".stop"
 SAVE, KILL = "save", "kill"
 _POLL = 0.5  # seconds between looks at the stop file
+
+
+def thread_variables(threads: int) -> dict[str, str]:
+    """Return the variables that limit a process's threads; none where the user's own OMP_NUM_THREADS does.
+
+    The second tells the process that the first is no choice of the user's: a small network may take fewer.
+    """
+    return {} if "OMP_NUM_THREADS" in os.environ else dict.fromkeys(("OMP_NUM_THREADS", LIMIT), str(threads))
 
 
 def stop_request(sweep: Path) -> str | None:

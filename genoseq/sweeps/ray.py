@@ -14,7 +14,7 @@ from typing import Any
 from genoseq.errors import UserError, fail
 from genoseq.sweeps.jobs import Job, processes
 from genoseq.sweeps.launcher import Backend, Ended, Started
-from genoseq.sweeps.process import Process, stop_request
+from genoseq.sweeps.process import Process, stop_request, thread_variables
 
 _WAIT = 0.5  # seconds that a look at the tasks takes at most
 _GRACE = 10.0  # seconds after a stop in which a task that began before it surely says so
@@ -78,7 +78,7 @@ class RayCluster(Backend):
         for job in jobs:
             lease = self._lease(job.trainer)
             threads = max(1, int(lease["num_cpus"]) // processes(job.trainer, 1))
-            env = {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(threads)}
+            env = thread_variables(threads) or {"OMP_NUM_THREADS": os.environ["OMP_NUM_THREADS"]}
             task = ray.remote(_run).options(**lease, max_retries=0, num_returns="streaming", name=job.name)
             self._tasks[task.remote(job, Path.cwd(), env)] = job
 

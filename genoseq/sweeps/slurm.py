@@ -20,7 +20,7 @@ from genoseq.errors import UserError, fail
 from genoseq.files import write_json
 from genoseq.sweeps.jobs import Job, processes
 from genoseq.sweeps.launcher import Backend, Ended, Started
-from genoseq.sweeps.process import Process, stop_request
+from genoseq.sweeps.process import Process, stop_request, thread_variables
 
 PREEMPT = "USR1"  # the signal that SLURM sends before a job's time is up
 _POLL = 1.0  # seconds between looks at the results
@@ -98,7 +98,7 @@ class Task:
         """Return the variables of this rank as torch names them; Lightning takes SLURM's own where there are any."""
         from submitit.helpers import TorchDistributedEnvironment
 
-        variables = {} if "OMP_NUM_THREADS" in os.environ else {"OMP_NUM_THREADS": str(self.threads)}
+        variables = thread_variables(self.threads)
         if env.num_tasks > 1:
             world = TorchDistributedEnvironment()
             names = ("master_addr", "master_port", "rank", "world_size", "local_rank", "local_world_size")

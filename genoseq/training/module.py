@@ -13,6 +13,8 @@ from typing import Any, NamedTuple
 import torch
 from lightning.fabric.utilities import move_data_to_device
 from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.plugins.precision import MixedPrecision, Precision
+from lightning.pytorch.utilities import GradClipAlgorithmType
 from lightning_utilities.core.apply_func import apply_to_collection
 from torch import Tensor, nn
 from torch.nn import functional
@@ -143,7 +145,11 @@ class NextToken(LightningModule):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Make dropout a function of (seed, rank, step)."""
-        torch.manual_seed(int(hash64((self.seed, Stream.DROPOUT, self.global_rank), batch.step)) >> 1)
+        seed = int(hash64((self.seed, Stream.DROPOUT, self.global_rank), batch.step)) >> 1
+        # not torch.manual_seed, which seeds devices of every kind and looks up its caller: a tenth of a small step
+        torch.default_generator.manual_seed(seed)
+        if self.device.type != "cpu":
+            getattr(torch, self.device.type).manual_seed(seed)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
         """Return the mean code length (nats a token) of one batch; None, without an update, if nothing is scored."""
@@ -222,6 +228,24 @@ class NextToken(LightningModule):
             # never by Lightning: on_validation_epoch_end steps it
             plan |= {"monitor": "val/bits_per_base", "interval": "epoch", "frequency": sys.maxsize}
         return {"optimizer": optimizer, "lr_scheduler": plan}
+
+    def configure_gradient_clipping(
+        self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Clip gradients, also those of a fused optimizer, which Lightning refuses wherever precision is mixed.
+
+        It is right to only where gradients are scaled, as in float16: a fused optimizer undoes that itself.
+        """
+        plugin, value = self.trainer.precision_plugin, gradient_clip_val
+        if not value or not isinstance(plugin, MixedPrecision):
+            self.clip_gradients(optimizer, value, gradient_clip_algorithm)
+            return
+        if plugin.scaler is not None and getattr(optimizer, "_step_supports_amp_scaling", False):
+            raise UserError(
+                f"trainer.precision={plugin.precision} cannot clip the gradients of a fused optimizer: add "
+                "optimizer.fused=false, or trainer.precision=bf16-mixed"
+            )
+        Precision.clip_gradients(plugin, optimizer, value, GradClipAlgorithmType(gradient_clip_algorithm or "norm"))
 
     @property
     def _world_size(self) -> int:

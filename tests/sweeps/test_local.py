@@ -60,8 +60,11 @@ def test_devices_as_lightning_takes_them(devices: object, visible: int, count: i
 
 def test_the_environment_of_a_slot(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert Slot(("2", "3"), 4).environment == {"OMP_NUM_THREADS": "4", "CUDA_VISIBLE_DEVICES": "2,3"}
-    assert Slot((), 4).environment == {"OMP_NUM_THREADS": "4"}
+    assert Slot(("2", "3"), 4).environment == {
+        **(threads := {"OMP_NUM_THREADS": "4", "GENOSEQ_THREADS": "4"}),
+        "CUDA_VISIBLE_DEVICES": "2,3",
+    }
+    assert Slot((), 4).environment == threads
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
     assert Slot((), 4).environment == {}
 

@@ -6,6 +6,7 @@ from functools import partial
 import pytest
 import torch
 from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.plugins import MixedPrecision
 from torch import nn
 
 from genoseq.data.bases import base_log_probs
@@ -13,6 +14,7 @@ from genoseq.data.datamodule import GenomeData
 from genoseq.data.split import ContiguousSplit
 from genoseq.data.tokenizer import CharTokenizer, KmerTokenizer
 from genoseq.data.windows import Batch
+from genoseq.errors import UserError
 from genoseq.models.lstm import LSTM
 from genoseq.training.metrics import TokenMetrics
 from genoseq.training.module import NextToken, on_device
@@ -345,3 +347,15 @@ def test_accumulated_batches_are_one_larger_batch(fasta):
     # up to rounding, and the few unknown letters, which a smaller batch weighs a little differently
     assert torch.allclose(weights(2, 4), weights(1, 8), atol=1e-3)
     assert not torch.allclose(weights(2, 4), weights(1, 4), atol=1e-3)
+
+
+def test_gradients_of_a_fused_optimizer_are_clipped(fasta):
+    data, fused = data_for(fasta), partial(torch.optim.SGD, lr=1.0, fused=True)
+    net = small(data.vocabulary)
+    before = torch.cat([p.detach().flatten().clone() for p in net.parameters()])
+    kept = fit(net, data, fused, max_steps=1, precision="bf16-mixed", gradient_clip_val=1e-3)
+    assert float((kept.weights[0] - before).norm()) == pytest.approx(1e-3, rel=0.02)
+    float16 = MixedPrecision("16-mixed", "cpu")  # as a plugin: by name a Trainer on the CPU takes bf16 instead
+    refusal = pytest.raises(UserError, match=r"optimizer\.fused=false")
+    with refusal, torch.backends.mkldnn.flags(enabled=False):  # oneDNN's LSTM has no float16
+        fit(net, data, fused, max_steps=1, plugins=[float16], gradient_clip_val=1e-3)
