@@ -9,7 +9,7 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -20,6 +20,7 @@ import pytest
 import yaml
 from matplotlib.image import imread
 from omegaconf import DictConfig
+from warm import warm_python
 
 from experiments import common
 from genoseq.app import resolvers
@@ -100,10 +101,17 @@ def test_make_runs_a_study(target: str, command: str) -> None:
     assert done.stdout.strip().splitlines()[-1].endswith(f" {command} seed=1")
 
 
+@pytest.fixture(scope="module")
+def warm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder with a ``python`` that starts at once."""
+    with warm_python(tmp_path_factory.mktemp("warm")) as folder:
+        yield folder
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("study", STUDIES)
-def test_the_toy_version_runs(study: str, tmp_path: Path) -> None:
-    done = run(study, QUICK="1", OUT=str(tmp_path))
+def test_the_toy_version_runs(study: str, warm: Path, tmp_path: Path) -> None:
+    done = run(study, warm, QUICK="1", OUT=str(tmp_path))
     assert done.returncode == 0, done.stdout + done.stderr
     out = tmp_path / f"quick-{study}"
     assert list(pd.read_csv(out / "results.csv")) == list(pd.read_csv(ROOT / "experiments" / study / "results.csv"))
