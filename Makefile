@@ -20,7 +20,7 @@ $(DONE): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
 	@touch $(DONE)
 
-train: $(DONE) ## the main job on the bundled genome, about 3 minutes on 2 cores (ARGS="model=rnn3 data=kmer" to change it)
+train: $(DONE) ## the main job on the bundled genome, about 2 minutes (ARGS="model=rnn3 data=kmer" to change it)
 	$(BIN)/python -m genoseq.train $(ARGS)
 
 evaluate: $(DONE) ## a checkpoint on its test part or another genome (ARGS="ckpt=... data.genome=...")

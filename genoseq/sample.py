@@ -40,7 +40,7 @@ def _sample(cfg: DictConfig, run: RunFolder) -> dict[str, Any]:
     if cfg.prompt is not None:
         prompt = encode(str(cfg.prompt))
         if not (prompt > 0).all():
-            start, end = parse_region(cfg.prompt, model.training_data.genome)
+            start, end = parse_region(cfg.prompt, model.training_data.genome, "prompt")
             prompt = model.training_data.genome.codes[start:end].numpy()
         if len(prompt) < model.vocabulary.k or not (prompt > 0).all():
             raise UserError(f"prompt must be known letters, at least the {model.vocabulary.k} of a token")

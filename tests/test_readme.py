@@ -30,7 +30,7 @@ OWN = {
     "[chromosome.fa,plasmids.fa]": f"[{FILES / 'hpylori_start.txt'},{FILES / 'klebsiella_plasmids.fa.gz'}]",
     "[pKPHS1]": "[CP003226.1]",
     "other.fa": str(FILES / "klebsiella_pKPHS6.fa"),
-    "1400000-1400300": "CP003226.1:100-120",
+    "1400001-1400300": "CP003226.1:100-120",
 }
 CALLS = "##fileformat=VCFv4.2\n#CHROM\tPOS\tID\tREF\tALT\tQUAL\tFILTER\tINFO\nCP003226.1\t100\t.\tN\t<DEL>\t.\t.\t.\n"
 

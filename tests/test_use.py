@@ -186,7 +186,7 @@ def test_sample_writes_sequences_beside_real_ones(trained, run_verb, tmp_path):
     for i, (override, words) in enumerate(
         {
             "temperature=0": "temperature",
-            "prompt=XX": "region",
+            "prompt=XX": "prompt=XX",
             "length=99999": "lower length",
             f"ckpt=[{ckpt},{last}]": "names 2 checkpoints",
         }.items()
