@@ -29,7 +29,7 @@ with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
 data = build.build_data(cfg.data)
 data.setup("fit")
 net = build.build_module(cfg, data).net
-build.set_threads(net, cfg.data.batch_size)
+build.few_threads(net, cfg.data.batch_size).__enter__()
 optimizer = build.instantiate(cfg.optimizer)(net.parameters())
 precision = build.precision(cfg.trainer.precision, "cpu")
 steps, done = int(sys.argv[1]), 0

@@ -46,10 +46,11 @@ def _evaluate(cfg: DictConfig, run: RunFolder) -> float:
     metadata = checkpoint["genoseq"]
     # this command's folders and sizes
     given = {k: cfg.data[k] for k in ("genome_dir", "cache_dir", "eval_rows") if cfg.data[k] is not None}
+    given |= {} if cfg.data.eval_bases == "auto" else {"eval_bases": cfg.data.eval_bases}
     training_data, why_not = _load_training_data(metadata, cfg.trust, given)
     data = training_data
     if cfg.data.genome is not None:
-        data = restore_data(metadata, cfg.trust, **given, genome=build.plain(cfg.data.genome))
+        data = restore_data(metadata, cfg.trust, **({"eval_bases": None} | given), genome=build.plain(cfg.data.genome))
         data.test_on_all()
     if data is None:
         raise UserError(why_not)
@@ -61,7 +62,8 @@ def _evaluate(cfg: DictConfig, run: RunFolder) -> float:
             f"the mixer counts the training genome again, and {why_not}; mixer=none scores the network alone"
         )
     trainer = build.instantiate_trainer(build.trainer_options(cfg.trainer), logger=False, default_root_dir=run.path)
-    trainer.test(module, datamodule=data, verbose=False)
+    with build.few_threads(module.net, data.eval_rows):
+        trainer.test(module, datamodule=data, verbose=False)
     tokens = module.test_metrics.by_group()
     models = {"test": network_sums(module)}
     if is_main_process():

@@ -82,8 +82,8 @@ def _train(cfg: DictConfig, run: RunFolder) -> float | None:
         log_config(trainer, config, OmegaConf.to_yaml(cfg, resolve=True), run.sweep_settings)
         log_baselines(trainer, baseline_lines(baselines, "val"), step or 0, trainer.max_steps, run.sweep)
     trim_heap()  # of the count models' scratch memory
-    build.set_threads(module.net, data.batch_size)
-    trainer.fit(module, datamodule=data, ckpt_path=cfg.ckpt, weights_only=True)
+    with build.few_threads(module.net, data.batch_size):
+        trainer.fit(module, datamodule=data, ckpt_path=cfg.ckpt, weights_only=True)
     return _finish(cfg, trainer, module, data, mixer, baselines, run, begin)
 
 
@@ -98,6 +98,7 @@ def _finish(
     begin: float,
 ) -> float | None:
     """Test the best weights, write what a run leaves, and print the closing table."""
+    from genoseq.app.build import few_threads
     from genoseq.app.checkpoint import add_mixer, load_checkpoint
     from genoseq.baselines.fit import baseline_lines
     from genoseq.evaluation.blocks import block_rows, mix, network_sums, prefixed
@@ -117,7 +118,8 @@ def _finish(
         trim_heap()
         best_path = callbacks[Checkpoints].best_model_path or str(run.path / "checkpoints" / "best.ckpt")
         checkpoint = load_checkpoint(best_path)  # raises UserError if it is damaged
-        trainer.test(module, datamodule=data, ckpt_path=best_path, verbose=False, weights_only=True)
+        with few_threads(module.net, data.eval_rows):
+            trainer.test(module, datamodule=data, ckpt_path=best_path, verbose=False, weights_only=True)
         models = {"test": network_sums(module)}
     if not trainer.is_global_zero:
         return val

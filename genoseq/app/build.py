@@ -6,6 +6,8 @@ import atexit
 import logging
 import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -110,16 +112,20 @@ MACS_A_THREAD = 32_000_000
 """Multiply-adds of one token of each row that are worth a CPU thread."""
 
 
-def set_threads(net: torch.nn.Module, rows: int) -> None:
+@contextmanager
+def few_threads(net: torch.nn.Module, rows: int) -> Iterator[None]:
     """Give a small network fewer CPU threads, by its size alone, unless ``OMP_NUM_THREADS`` says how many.
 
     The threads of a recurrent network wait for each other at every token. Where there is little to do in between they
     buy nothing, and beside another busy process they cost most of the speed.
     """
+    threads = torch.get_num_threads()
     chosen = "OMP_NUM_THREADS" in os.environ and LIMIT not in os.environ
     if not chosen and any(isinstance(module, torch.nn.RNNBase) for module in net.modules()):
         macs = rows * sum(p.numel() for p in net.parameters())
-        torch.set_num_threads(max(1, min(torch.get_num_threads(), macs // MACS_A_THREAD)))
+        torch.set_num_threads(max(1, min(threads, macs // MACS_A_THREAD)))
+    yield
+    torch.set_num_threads(threads)
 
 
 def precision(wanted: str, accelerator: str) -> str:

@@ -18,7 +18,7 @@ from genoseq.app.build import plain
 from genoseq.app.checkpoint import load_checkpoint, restore_data, restore_mixer, restore_module
 from genoseq.app.runtime import quiet_libraries
 from genoseq.baselines.experts import Experts
-from genoseq.baselines.markov import InterpolatedMarkov, fit_interpolated
+from genoseq.baselines.markov import InterpolatedMarkov, Seen, fit_interpolated
 from genoseq.data.datamodule import GenomeData
 from genoseq.data.genome import BASES, Genome, Record
 from genoseq.data.intervals import Intervals, as_intervals, inside, overlap, subtract, usable
@@ -122,7 +122,7 @@ class Model:
                 "the checkpoint was trained on data/split=random_windows, whose training part holds every base: train "
                 "on another split to score sequence"
             )
-        return fit_interpolated(data.genome.codes.numpy(), data.parts.train, data.parts.val)
+        return fit_interpolated(Seen.of(data.genome.codes.numpy(), data.parts.train, data.parts.val))
 
     @cached_property
     def experts(self) -> Experts | None:

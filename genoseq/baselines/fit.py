@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -11,11 +12,12 @@ from genoseq.baselines.markov import (
     HIGHEST,
     InterpolatedMarkov,
     MarkovModel,
+    Seen,
     fit_all_orders,
     fit_interpolated,
     fit_markov,
 )
-from genoseq.baselines.scoring import CountModel, Score
+from genoseq.baselines.scoring import CountModel, Score, score_each
 from genoseq.data.coverage import covered, windows_over, with_context
 from genoseq.data.intervals import Intervals
 from genoseq.files import write_csv
@@ -39,7 +41,8 @@ class Baselines:
     def fit(cls, data: GenomeData) -> Baselines:
         """Fit both to the training part of `data`; where windows are split, to what training windows cover."""
         codes, train, val = data.genome.codes.numpy(), _covered(data, "train"), _covered(data, "val")
-        return cls(fit_markov(codes, train, val), fit_interpolated(codes, train, val), data)
+        seen = Seen.of(codes, train, val)
+        return cls(fit_markov(seen), fit_interpolated(seen), data)
 
     @property
     def models(self) -> dict[str, CountModel]:
@@ -54,12 +57,13 @@ class Baselines:
     def score(self, stage: str) -> dict[str, Score]:
         """Return both models' scores on a part of their own genome; each part is scored once."""
         if stage not in self._scores:
-            self._scores[stage] = {name: _score(model, self.data, stage) for name, model in self.models.items()}
+            scores = score_parts(list(self.models.values()), self.data, stage)
+            self._scores[stage] = {name: sum(own, Score()) for name, own in zip(self.models, scores, strict=True)}
         return self._scores[stage]
 
 
 def _covered(data: GenomeData, stage: str) -> Intervals:
-    return covered(data.parts, stage, data.span)
+    return covered(data.scored_parts, stage, data.span)
 
 
 def scored_intervals(data: GenomeData, stage: str) -> Intervals:
@@ -67,23 +71,21 @@ def scored_intervals(data: GenomeData, stage: str) -> Intervals:
     return with_context(data.parts, _covered(data, stage), HIGHEST)
 
 
-def score_intervals(model: CountModel, data: GenomeData, stage: str) -> list[Score]:
-    """Return a count model's score on each of `scored_intervals`.
+def score_parts(models: Sequence[CountModel], data: GenomeData, stage: str) -> list[list[Score]]:
+    """Return the scores of count models of one training part, each on each of `scored_intervals`.
 
     Where windows are split, a base counts once for every window of the stage over it, as it does for a network.
     """
     weight = partial(windows_over, data.parts, stage, data.span) if data.parts.splits_windows else None
-    return model.score_each(data.genome.codes.numpy(), scored_intervals(data, stage), weight=weight)
-
-
-def _score(model: CountModel, data: GenomeData, stage: str) -> Score:
-    return sum(score_intervals(model, data, stage), Score())
+    return score_each(models, data.genome.codes.numpy(), scored_intervals(data, stage), weight)
 
 
 def write_orders(data: GenomeData, path: Path) -> None:
     """Write accuracy (fraction) and bits per base of the Markov model of each order to 16 on the test part, as CSV."""
-    models = fit_all_orders(data.genome.codes.numpy(), _covered(data, "train"), _covered(data, "val"))
-    write_csv(path, [{"order": model.order} | _score(model, data, "test").metrics for model in models])
+    models = fit_all_orders(Seen.of(data.genome.codes.numpy(), _covered(data, "train"), _covered(data, "val")))
+    scores = score_parts(models, data, "test")
+    pairs = zip(models, scores, strict=True)
+    write_csv(path, [{"order": model.order} | sum(own, Score()).metrics for model, own in pairs])
 
 
 def baseline_lines(baselines: Baselines | None, stage: str) -> dict[str, dict[str, float]]:

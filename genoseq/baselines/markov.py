@@ -6,11 +6,12 @@ it learnt from and counts again when it predicts: it is small, and predicts in t
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from genoseq.baselines.counts import Chunk, Codes, Counts
+from genoseq.baselines.counts import Chunk, Codes, Counts, pick
 from genoseq.baselines.scoring import CountModel
 from genoseq.data.intervals import Intervals, bases, spread
 from genoseq.errors import UserError
@@ -35,11 +36,13 @@ class MarkovModel(CountModel):
     order: int  # k, in bases
     smoothing: float  # a, in counts
 
-    def counts(self) -> Counts:
-        return Counts(self.codes, self.train, sorted({0, self.order}), both_strands=False)
+    @property
+    def orders(self) -> Sequence[int]:
+        return [0, self.order]
 
-    def probabilities(self, asked: Chunk) -> NDArray[np.float32]:
-        number = np.where(asked.depth[:, None] < self.order, asked.counts[0], asked.counts[-1])
+    def probabilities(self, asked: Chunk, orders: Sequence[int]) -> NDArray[np.float32]:
+        short, long = (asked.forward[orders.index(order)] for order in self.orders)
+        number = np.where(asked.depth[:, None] < self.order, short, long)
         smoothed = number + np.float32(self.smoothing)
         probabilities: NDArray[np.float32] = (smoothed / smoothed.sum(axis=1, keepdims=True)).astype(np.float32)
         return probabilities
@@ -57,12 +60,14 @@ class InterpolatedMarkov(CountModel):
     strengths: NDArray[np.float32]
     """s_d, in counts: how many observations the next shorter context's prediction is worth; (highest order + 1,)."""
 
-    def counts(self) -> Counts:
-        return Counts(self.codes, self.train, range(len(self.strengths)), both_strands=True)
+    @property
+    def orders(self) -> Sequence[int]:
+        return range(len(self.strengths))
 
-    def probabilities(self, asked: Chunk) -> NDArray[np.float32]:
+    def probabilities(self, asked: Chunk, orders: Sequence[int]) -> NDArray[np.float32]:
         probabilities = np.full((len(asked.digit), 4), 0.25, dtype=np.float32)
-        for strength, number in zip(self.strengths, asked.counts, strict=True):
+        for order, strength in enumerate(self.strengths):
+            number = asked.counts[orders.index(order)]
             total = number.sum(axis=1, dtype=np.float32, keepdims=True)
             probabilities *= strength
             probabilities += number
@@ -70,50 +75,77 @@ class InterpolatedMarkov(CountModel):
         return probabilities
 
 
-def fit_markov(codes: Codes, train: Intervals, val: Intervals) -> MarkovModel:
+class Seen(NamedTuple):
+    """Counts of bases of the validation part, on which settings are chosen: of one strand, and of both."""
+
+    codes: Codes
+    train: Intervals
+    depth: NDArray[np.uint8]  # known bases before each, (n,)
+    forward: tuple[NDArray[np.float32], NDArray[np.float32]]  # of the base that is there, and of all four, (orders, n)
+    both: tuple[NDArray[np.float32], NDArray[np.float32]]
+
+    @classmethod
+    def of(cls, codes: Codes, train: Intervals, val: Intervals) -> "Seen":
+        """Count the contexts of orders 0 to `HIGHEST` of at most `CHOOSE_ON` bases of the validation part."""
+        counts = Counts(codes, train, range(HIGHEST + 1), both_strands=True)
+        asked = next(counts.along(codes, spread(val, CHOOSE_ON)[0], CHOOSE_ON, skip_first=True), None)
+        if asked is None or not bases(train):
+            raise UserError(
+                f"the baselines need bases to learn from and to choose on, but the training part has {bases(train)} "
+                f"and the validation part {0 if asked is None else len(asked.digit)} that can be predicted; "
+                "give a longer genome, a larger share to the smaller part, or baseline=false"
+            )
+        one, two = (
+            (pick(some, asked.digit).astype(np.float32), some.sum(axis=2, dtype=np.float32))
+            for some in (asked.forward, asked.counts)
+        )
+        return cls(codes, train, asked.depth, one, two)
+
+
+def fit_markov(seen: Seen) -> MarkovModel:
     """Return the Markov model of the order, 0 to 12, and smoothing that give the validation part the fewest bits."""
-    _, order, smoothing = min(_smoothed(codes, train, val, 12))
-    return MarkovModel(codes, train, order, smoothing)
+    _, order, smoothing = min(_smoothed(seen, 12))
+    return MarkovModel(seen.codes, seen.train, order, smoothing)
 
 
-def fit_all_orders(codes: Codes, train: Intervals, val: Intervals) -> list[MarkovModel]:
+def fit_all_orders(seen: Seen) -> list[MarkovModel]:
     """Return the Markov model of each order from 0 to 16, with its best smoothing."""
-    return [MarkovModel(codes, train, order, a) for _, order, a in _smoothed(codes, train, val, HIGHEST)]
+    return [MarkovModel(seen.codes, seen.train, order, a) for _, order, a in _smoothed(seen, HIGHEST)]
 
 
-def _smoothed(codes: Codes, train: Intervals, val: Intervals, max_order: int) -> list[tuple[float, int, float]]:
+def _smoothed(seen: Seen, max_order: int) -> list[tuple[float, int, float]]:
     """Return (bits of the validation part, order, smoothing) of the best smoothing of each order."""
-    hit, total, depth = _seen(codes, train, val, range(max_order + 1), both_strands=False)
+    hit, total = seen.forward
     best = []
     for order in range(max_order + 1):
-        short = depth < order
+        short = seen.depth < order
         some, all_ = np.where(short, hit[0], hit[order]), np.where(short, total[0], total[order])
         best.append(min((_bits((some + a) / (all_ + 4 * a)), order, a) for a in _SMOOTHINGS.tolist()))
     return best
 
 
-def fit_interpolated(codes: Codes, train: Intervals, val: Intervals) -> InterpolatedMarkov:
+def fit_interpolated(seen: Seen) -> InterpolatedMarkov:
     """Return the interpolated Markov model of the strengths that give the validation part the fewest bits.
 
     The strengths of the orders 0 to 16 are searched one order at a time, in three passes.
     """
     orders = range(HIGHEST + 1)
-    hit, total, _ = _seen(codes, train, val, orders, both_strands=True)
+    hit, total = seen.both
     strengths = np.full(len(orders), _STRENGTHS[-1], dtype=np.float32)
     for factors in (_STRENGTHS, _STRENGTHS, None):
         below = np.full(hit.shape[1], 0.25, dtype=np.float32)
         for order in orders:
             # where the context was never seen its strength does not matter
-            seen = np.flatnonzero(total[order])
+            there = np.flatnonzero(total[order])
             choices = strengths[order] * np.array([0.5, 1.0, 2.0]) if factors is None else factors
-            part_hit, part_total, part_below = hit[order:, seen], total[order:, seen], below[seen]
+            part_hit, part_total, part_below = hit[order:, there], total[order:, there], below[there]
             costs = [
                 _bits(_interpolate(part_hit, part_total, [choice, *strengths[order + 1 :]], part_below))
                 for choice in choices.tolist()
             ]
-            strengths[order] = choices[int(np.argmin(costs))] if len(seen) else strengths[order]
+            strengths[order] = choices[int(np.argmin(costs))] if len(there) else strengths[order]
             below = _interpolate(hit[order : order + 1], total[order : order + 1], strengths[order : order + 1], below)
-    return InterpolatedMarkov(codes, train, strengths)
+    return InterpolatedMarkov(seen.codes, seen.train, strengths)
 
 
 def _interpolate(
@@ -130,18 +162,3 @@ def _interpolate(
 
 def _bits(probabilities: NDArray[np.float32]) -> float:
     return -float(np.log2(probabilities).sum(dtype=np.float64))
-
-
-def _seen(
-    codes: Codes, train: Intervals, val: Intervals, orders: Sequence[int], both_strands: bool
-) -> tuple[NDArray[np.float32], NDArray[np.float32], NDArray[np.uint8]]:
-    """Return, for the bases to choose on, counts of the base that is there and of all four, (orders, n), and depths."""
-    counts = Counts(codes, train, orders, both_strands)
-    asked = next(counts.along(codes, spread(val, CHOOSE_ON)[0], CHOOSE_ON, skip_first=True), None)
-    if asked is None or not bases(train):
-        raise UserError(
-            f"the baselines need bases to learn from and to choose on, but the training part has {bases(train)} and "
-            f"the validation part {0 if asked is None else len(asked.digit)} that can be predicted; "
-            "give a longer genome, a larger share to the smaller part, or baseline=false"
-        )
-    return asked.times.astype(np.float32), asked.counts.sum(axis=2, dtype=np.float32), asked.depth

@@ -2,7 +2,7 @@
 
 import logging
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -49,56 +49,75 @@ class Score:
 
 @dataclass(frozen=True)
 class CountModel(ABC):
-    """Base class of the count models: the part they learnt from, and scoring."""
+    """Base class of the count models: the part they learnt from, and what they predict."""
 
     codes: Codes  # of the training genome; kept by reference
     train: Intervals
 
+    @property
     @abstractmethod
-    def counts(self) -> Counts:
-        """Count the training part."""
+    def orders(self) -> Sequence[int]:
+        """Lengths of the contexts that it predicts from, in bases."""
 
     @abstractmethod
-    def probabilities(self, asked: Chunk) -> NDArray[np.float32]:
-        """Return the probabilities of the letters A, C, T, G at each base, (n, 4)."""
+    def probabilities(self, asked: Chunk, orders: Sequence[int]) -> NDArray[np.float32]:
+        """Return the probabilities of the letters A, C, T, G at each base, (n, 4), from counts of some `orders`."""
 
     def log_probs(self, codes: Codes, intervals: Intervals) -> Iterator[tuple[NDArray[np.int64], NDArray[np.float32]]]:
         """Yield positions of the known bases of intervals, (n,), and ln p of A, C, T, G there, (n, 4)."""
-        for asked in self.counts().along(codes, intervals, CHUNK):
-            yield asked.at, np.log(self.probabilities(asked))
+        counts = count([self])
+        for asked in counts.along(codes, intervals, CHUNK):
+            yield asked.at, np.log(self.probabilities(asked, counts.orders))
 
-    def score_each(self, codes: Codes, intervals: Intervals, weight: Weight | None = None) -> list[Score]:
-        """Score the bases of each interval; unknown letters and each interval's first base are left out.
 
-        Parameters
-        ----------
-        codes : ndarray of uint8, shape (n_bases,)
-            Letter ids of any genome, A=1 C=2 T=3 G=4, 0 = unknown.
-        intervals : ndarray of int64, shape (n, 2)
-            A context never leaves its interval.
-        weight : callable, optional
-            How often each base counts; once if left out.
-        """
-        pieces, row = spread(intervals, MOST)
-        if bases(pieces) < bases(intervals):
-            log.warning("The count models are scored on %d evenly spread bases of %d.", bases(pieces), bases(intervals))
-        weights = None if weight is None else _weights(codes, pieces, weight)
-        sums = np.zeros((3, len(intervals)))
-        done = 0
-        for asked in self.counts().along(codes, pieces, CHUNK, skip_first=True):
-            n = len(asked.digit)
-            times = np.ones(n) if weights is None else weights[done : done + n]
-            done += n
-            probabilities = self.probabilities(asked)
+def count(models: Sequence[CountModel]) -> Counts:
+    """Return the counts that models of the same training part predict from."""
+    orders = set().union(*(model.orders for model in models))
+    return Counts(models[0].codes, models[0].train, sorted(orders), both_strands=True)
+
+
+def score_each(
+    models: Sequence[CountModel], codes: Codes, intervals: Intervals, weight: Weight | None = None
+) -> list[list[Score]]:
+    """Score models of the same training part, which is counted once, on the bases of each interval.
+
+    Unknown letters and each interval's first base are left out.
+
+    Parameters
+    ----------
+    codes : ndarray of uint8, shape (n_bases,)
+        Letter ids of any genome, A=1 C=2 T=3 G=4, 0 = unknown.
+    intervals : ndarray of int64, shape (n, 2)
+        A context never leaves its interval.
+    weight : callable, optional
+        How often each base counts; once if left out.
+
+    Returns
+    -------
+    list of list of Score
+        Of each model, its score on each interval.
+    """
+    pieces, row = spread(intervals, MOST)
+    if bases(pieces) < bases(intervals):
+        log.warning("The count models are scored on %d evenly spread bases of %d.", bases(pieces), bases(intervals))
+    weights = None if weight is None else _weights(codes, pieces, weight)
+    sums = np.zeros((len(models), 3, len(intervals)))
+    counts, done = count(models), 0
+    for asked in counts.along(codes, pieces, CHUNK, skip_first=True):
+        n = len(asked.digit)
+        times = np.ones(n) if weights is None else weights[done : done + n]
+        done += n
+        for model, own in zip(models, sums, strict=True):
+            probabilities = model.probabilities(asked, counts.orders)
             chosen = np.take_along_axis(probabilities, asked.digit[:, None].astype(np.intp), axis=1)[:, 0]
             correct = probabilities.argmax(axis=1) == asked.digit
             for i, value in enumerate((times, times * correct, times * -np.log2(chosen, dtype=np.float64))):
-                sums[i] += np.bincount(row[asked.owner], value, len(intervals))
-        return [Score(int(n), int(correct), bits) for n, correct, bits in sums.T.tolist()]
+                own[i] += np.bincount(row[asked.owner], value, len(intervals))
+    return [[Score(int(n), int(correct), bits) for n, correct, bits in own.T.tolist()] for own in sums]
 
 
 def _weights(codes: Codes, pieces: Intervals, weight: Weight) -> NDArray[np.uint32]:
-    """Return how often each base that `CountModel.score_each` scores counts."""
+    """Return how often each base that `score_each` scores counts."""
     # a piece's first base is not scored
     ranges = [(a, min(a + CHUNK, end)) for start, end in pieces.tolist() for a in range(start + 1, end, CHUNK)]
     each = [weight(a, b)[codes[a:b] != 0].astype(np.uint32) for a, b in ranges]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import cached_property
 
 from lightning.pytorch import LightningDataModule
@@ -12,7 +13,7 @@ from torch.utils.data import DataLoader
 
 from genoseq.data.blocks import Blocks
 from genoseq.data.genome import Genome
-from genoseq.data.intervals import Intervals, bases, usable
+from genoseq.data.intervals import Intervals, bases, spread, usable
 from genoseq.data.sources import load_genome
 from genoseq.data.split import Parts, Split, check_count
 from genoseq.data.tokenizer import Tokenizer
@@ -57,6 +58,9 @@ class GenomeData(LightningDataModule):
         Streams side by side, predictions a chunk, predictions that warm a stream up.
     eval_windows : int
         Separate windows scored at most.
+    val_bases, eval_bases : int or None
+        Bases of the validation and of the test part that are scored, in evenly spread pieces; None = all. Not for
+        ``random_windows``.
     genome_dir, cache_dir : str or None
         Folders in which named genomes and downloads are looked for.
     bases : int or None
@@ -80,13 +84,17 @@ class GenomeData(LightningDataModule):
         eval_chunk: int = 128,
         eval_warmup: int = 1024,
         eval_windows: int = 4096,
+        val_bases: int | None = 300_000,
+        eval_bases: int | None = 1_200_000,
         genome_dir: str | None = None,
         cache_dir: str | None = None,
         bases: int | None = None,
     ) -> None:
         super().__init__()
         sizes = {"seq_len": seq_len, "batch_size": batch_size, "eval_rows": eval_rows, "eval_chunk": eval_chunk}
-        sizes |= {"eval_windows": eval_windows} | ({} if bases is None else {"bases": bases})
+        sizes |= {"eval_windows": eval_windows}
+        limits = {"val_bases": val_bases, "eval_bases": eval_bases, "bases": bases}
+        sizes |= {name: limit for name, limit in limits.items() if limit is not None}
         for name, size in sizes.items():
             check_count(name, size)
         check_count("eval_warmup", eval_warmup, least=0)
@@ -99,7 +107,7 @@ class GenomeData(LightningDataModule):
         self.seq_len, self.batch_size, self.seed = seq_len, batch_size, seed
         self.reverse_complement, self.carry_tokens, self.carry_state = reverse_complement, carry_tokens, carry_state
         self.eval_rows, self.eval_chunk, self.eval_warmup = eval_rows, eval_chunk, eval_warmup
-        self.eval_windows = eval_windows
+        self.eval_windows, self.val_bases, self.eval_bases = eval_windows, val_bases, eval_bases
         self.genome_dir, self.cache_dir, self.bases = genome_dir, cache_dir, bases
         self.span = self.vocabulary.span(seq_len)
         self._gather: Gather | None = None
@@ -129,6 +137,16 @@ class GenomeData(LightningDataModule):
         """The split of the genome, made on first use."""
         return self.split(self.genome, self.span, self.seed)
 
+    @property
+    def scored_parts(self) -> Parts:
+        """The parts, of a long validation or test part the pieces that are scored."""
+        if self.parts.splits_windows:
+            return self.parts
+        val, test = self.parts.val, self.parts.test
+        val = val if self.val_bases is None else spread(val, self.val_bases)[0]
+        test = test if self.eval_bases is None else spread(test, self.eval_bases)[0]
+        return replace(self.parts, val=val, test=test)
+
     def test_on_all(self) -> None:
         """Make the whole genome the test part, for weights that were trained on another (or on an excerpt of one)."""
         if self.bases is not None:
@@ -148,7 +166,7 @@ class GenomeData(LightningDataModule):
         """Make some intervals of a genome at hand the test part."""
         self.genome, self.parts = genome, Parts(train=intervals[:0], val=intervals[:0], test=intervals)
         self.__dict__.pop("blocks", None)
-        self._gather = None
+        self._gather, self.eval_bases = None, None
         self.setup("test")
 
     def prepare_data(self) -> None:
@@ -204,14 +222,17 @@ class GenomeData(LightningDataModule):
         return self._eval_dataloader("test")
 
     def _eval_dataloader(self, stage: str) -> DataLoader[Batch]:
-        streams = self.streams(self.parts, stage, self.eval_rows * self._rank[1])
+        streams = self.streams(self.scored_parts, stage, self.eval_rows * self._rank[1])
         return DataLoader(self.chunks(streams, *self._rank), batch_size=None, shuffle=False)
 
     def streams(self, parts: Parts, stage: str, rows: int) -> Streams:
-        """Return what is scored of a part: about `rows` streams with the state carried, or separate windows."""
+        """Return what is scored of pieces of a part: about `rows` streams with the state carried, or separate windows.
+
+        The state is warmed up on the bases before a piece.
+        """
         v = self.vocabulary
         if self.carry_state and not parts.splits_windows:
-            return interval_streams(parts.of(stage), v.k, v.stride, rows, self.eval_warmup)
+            return interval_streams(parts.of(stage), self.parts.of(stage), v.k, v.stride, rows, self.eval_warmup)
         return window_streams(parts, stage, self.span, self.seq_len, self.eval_windows, self.seed)
 
     def chunks(self, streams: Streams, rank: int = 0, world_size: int = 1) -> StreamChunks:

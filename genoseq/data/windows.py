@@ -214,21 +214,25 @@ class Streams:
     scored: Starts  # predictions after them that count
 
 
-def interval_streams(intervals: Intervals, k: int, stride: int, rows: int, warmup: int, piece: int = 4096) -> Streams:
+def interval_streams(
+    intervals: Intervals, within: Intervals, k: int, stride: int, rows: int, warmup: int, piece: int = 4096
+) -> Streams:
     """Cut `intervals` into about `rows` streams that together score every prediction in them once.
 
-    A stream that begins inside an interval first reads the `warmup` predictions before it, so that its state is
-    (nearly) that of a single pass from the interval's start.
+    A stream that begins inside one of the intervals `within` which they lie first reads the `warmup` predictions before
+    it, so that its state is (nearly) that of a single pass from the start of that.
 
     Fewer than `piece` predictions get no stream of their own. `k` and `stride` are those of the vocabulary.
     """
+    first = within[np.searchsorted(within[:, 0], intervals[:, 0], side="right") - 1, 0]
+    room = (intervals[:, 0] - first) // stride
     predictions = np.maximum((intervals[:, 1] - intervals[:, 0] - k) // stride, 0)
     size = max(piece, -(-int(predictions.sum()) // max(rows, 1)))
     start, warm, scored = [], [], []
-    for (a, _), total in zip(intervals, predictions, strict=True):
+    for (a, _), total, ahead in zip(intervals, predictions, room, strict=True):
         pieces = -(-int(total) // size)
         edges = np.linspace(0, total, pieces + 1).astype(np.int64)  # equal pieces: rows end together
-        before = np.minimum(edges[:-1], warmup)
+        before = np.minimum(edges[:-1] + ahead, warmup)
         start.append(a + (edges[:-1] - before) * stride)
         warm.append(before)
         scored.append(np.diff(edges))

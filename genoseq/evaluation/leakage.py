@@ -21,9 +21,10 @@ BLOCK = 1 << 18
 def leakage(data: GenomeData) -> dict[str, float]:
     """Return ``leakage/positions`` and ``leakage/shared_kmers`` of a split, shares of test positions.
 
-    A 24-mer counts once, and only where windows of one part cover the whole of it.
+    A 24-mer counts once, and only where windows of one part cover the whole of it; of a long test part, those of what
+    is scored.
     """
-    train, test = (covered(data.parts, stage, data.span) for stage in ("train", "test"))
+    train, test = (covered(data.scored_parts, stage, data.span) for stage in ("train", "test"))
     return {
         "leakage/positions": covered_positions(data.parts, data.span),
         "leakage/shared_kmers": shared_kmers(data.genome.codes.numpy(), train, test),
@@ -37,7 +38,7 @@ def leakage_on_other_genome(training_data: GenomeData, data: GenomeData) -> dict
     whole of an excerpt. Otherwise ``leakage/positions`` is None, and ``leakage/note`` says why.
     """
     known, codes = training_data.genome.codes.numpy(), data.genome.codes.numpy()
-    train, test = covered(training_data.parts, "train", training_data.span), data.parts.test
+    train, test = covered(training_data.parts, "train", training_data.span), data.scored_parts.test
     shared = shared_kmers(np.concatenate([known, codes]), train, test + len(known))
     if np.array_equal(known, codes[: len(known)]):
         return {"leakage/positions": bases(intersect(test, train)) / bases(test), "leakage/shared_kmers": shared}

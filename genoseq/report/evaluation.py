@@ -12,7 +12,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from genoseq.baselines.fit import CHANCE, Baselines, score_intervals, scored_intervals
+from genoseq.baselines.fit import CHANCE, Baselines, score_parts, scored_intervals
 from genoseq.baselines.scoring import Score
 from genoseq.evaluation.blocks import Sums, prefixed
 from genoseq.evaluation.leakage import leakage, leakage_on_other_genome
@@ -31,8 +31,8 @@ def by_record(baselines: Baselines, data: GenomeData) -> list[dict[str, Score]]:
     first = np.array([record.start for record in data.genome.records])
     record = np.searchsorted(first, scored_intervals(data, "test")[:, 0], side="right") - 1
     out = [dict.fromkeys(baselines.models, Score()) for _ in first]
-    for name, model in baselines.models.items():
-        for i, score in zip(record, score_intervals(model, data, "test"), strict=True):
+    for name, scores in zip(baselines.models, score_parts(list(baselines.models.values()), data, "test"), strict=True):
+        for i, score in zip(record, scores, strict=True):
             out[i][name] += score
     return out
 

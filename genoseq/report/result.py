@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 import genoseq
 from genoseq.baselines.fit import CHANCE, Baselines, baseline_lines
 from genoseq.baselines.scoring import Score
+from genoseq.data.intervals import bases
 from genoseq.evaluation.leakage import leakage
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ def data_result(data: GenomeData) -> dict[str, Any]:
         "genome/unknown": sum(g.unknown.values()),
         "tokens/k": v.k,
         "tokens/stride": v.stride,
+        "test/bases": bases(data.scored_parts.test),
         "split/leaks": data.parts.overlap(data.span),
         **({"split/window_stride": data.parts.window_stride} if data.parts.splits_windows else {}),
     }

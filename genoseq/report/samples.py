@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.table import Table
 from scipy.spatial.distance import jensenshannon
 
-from genoseq.baselines.markov import fit_markov
+from genoseq.baselines.markov import Seen, fit_markov
 from genoseq.data.genes import open_frames
 from genoseq.data.genome import Genome, Record
 from genoseq.data.intervals import as_intervals
@@ -59,7 +59,7 @@ def compare(model: Model, samples: Codes, real: Codes, seed: int) -> list[dict[s
     are samples, since fewer words diverge more by chance: it is what other real sequence of the genome has.
     """
     data, other = model.training_data, real[1::2]
-    markov = fit_markov(data.genome.codes.numpy(), data.parts.train, data.parts.val)
+    markov = fit_markov(Seen.of(data.genome.codes.numpy(), data.parts.train, data.parts.val))
     rows = {
         "samples": samples,
         "held-out sequence": other[np.unique(np.linspace(0, len(other) - 1, len(samples)).astype(int))],

@@ -29,15 +29,20 @@ _LEAKS = (
 
 
 def print_start(cfg: DictConfig, data: GenomeData, module: NextToken) -> None:
-    """Print what a run trains, on what, in two lines."""
+    """Print what a run trains, on what, and what of it is scored."""
     from genoseq.data.intervals import bases
 
-    genome, parts = data.genome, data.parts
+    genome, parts, scored = data.genome, data.parts, data.scored_parts
     size = sum(p.numel() for p in module.parameters())
     shares = ", ".join(f"{stage} {bases(parts.of(stage)):,}" for stage in ("train", "val", "test"))
+    some = [stage for stage in ("val", "test") if bases(scored.of(stage)) < bases(parts.of(stage))]
     leak = " (leaks by design)" if parts.overlap(data.span) else ""
     split = f"random windows of the whole genome{leak}" if parts.splits_windows else shares
     print(f"{genome.name}: {len(genome):,} bases in {len(genome.records)} record(s); {split}")
+    if some:
+        sizes = " and ".join(f"{bases(scored.of(stage)):,} bases of {stage}" for stage in some)
+        settings = " and ".join({"val": "data.val_bases", "test": "data.eval_bases"}[stage] for stage in some)
+        print(f"scored: {sizes}, evenly spread ({settings})")
     print(f"{type(module.net).__name__} with {size:,} parameters, {cfg.trainer.max_steps:,} steps ({cfg.scale} scale)")
 
 

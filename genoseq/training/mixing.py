@@ -30,6 +30,8 @@ MOST = 1 << 18
 """Bases of the validation part that the weights are fitted to, at most."""
 PIECES, PIECE = 4, 1 << 16
 """Pieces of the training part that experts predict without having counted them, and the bases of each, at most."""
+LEAD = 256
+"""Bases before a piece of a part from which its experts begin, so that they know its first bases' contexts."""
 CONSTANT_BELOW = 20_000
 """Bases of the validation part for which the weights are constants: fewer do not tell what they depend on."""
 MODES = ("test", "adaptive")
@@ -107,7 +109,9 @@ class ExpertMixer:
         train, val = data.parts.train, spread(data.parts.val, MOST, PIECE)[0]
         size = min(PIECE, bases(train) // 16)
         pieces = spread(train, PIECES * size, size)[0] if size >= 1000 else train[:0]
-        held = [(some, _without(train, some), "train") for some in np.array_split(pieces, PIECES) if len(some)]
+        # at most a sixteenth is left out of the counts at a time
+        groups = np.array_split(pieces, min(PIECES, -(-16 * bases(pieces) // max(1, bases(train)))) or 1)
+        held = [(some, _without(train, some), "train") for some in groups if len(some)]
         asked = [*held, (val, train, "val")]
         # half as precise, to take half the memory
         learn = [[(m.digit, m.features.half()) for m in self._mixed(module, data, data, *some)] for some in asked]
@@ -165,7 +169,7 @@ class ExpertMixer:
         """Yield the bases of the test part of `data`, and their log-probabilities, float32 (modes, n, 4)."""
         online = copy.deepcopy(self.net)
         optimizer = torch.optim.Adam(online.parameters(), self.online_lr, betas=(0.9, 0.99))
-        for mixed in self._mixed(module, data, training_data, data.parts.test, _counted(training_data), "test"):
+        for mixed in self._mixed(module, data, training_data, data.scored_parts.test, _counted(training_data), "test"):
             frozen, adaptive = mixed.features
             with torch.no_grad():
                 unlearned = self.net(frozen)
@@ -220,12 +224,12 @@ class ExpertMixer:
         stage: str,
         adaptive: bool = True,
     ) -> Iterator[Mixed]:
-        """Yield the bases that both the network and experts predict of some intervals of a part."""
+        """Yield the bases that both the network and experts predict of some pieces of a part."""
         part: dict[str, Any] = {stage: asked}
         predicted = predict(module, data, replace(data.parts, **part), stage)
         at, log_probs = np.zeros(0, np.int64), torch.zeros(0, 4)
         experts = Experts(training_data.genome.codes.numpy(), counted, self.orders, self.repeat)
-        for said in experts.along(data.genome.codes.numpy(), asked, adaptive):
+        for said in experts.along(data.genome.codes.numpy(), _with_lead(asked, data.parts.of(stage)), adaptive):
             while not len(at) or at[-1] < said.at[-1]:
                 block = next(predicted, None)
                 if block is None:
@@ -291,3 +295,10 @@ def _without(intervals: Intervals, pieces: Intervals) -> Intervals:
     """Return intervals without pieces of them."""
     edges = [0, *pieces.flatten().tolist(), int(intervals.max())]
     return intersect(intervals, as_intervals(list(zip(edges[::2], edges[1::2], strict=True))))
+
+
+def _with_lead(pieces: Intervals, part: Intervals) -> Intervals:
+    """Return pieces of a part with up to `LEAD` bases of it before each, as far as they are in no other piece."""
+    row = np.searchsorted(part[:, 0], pieces[:, 0], side="right") - 1
+    free = np.maximum(part[row, 0], np.concatenate([[0], pieces[:-1, 1]]))
+    return np.stack([np.maximum(pieces[:, 0] - LEAD, free), pieces[:, 1]], axis=1)

@@ -38,17 +38,22 @@ def test_a_trainer_of_one_s_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
 
 
 def test_threads_by_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    had, small, large = [], torch.nn.LSTM(8, 16), torch.nn.LSTM(1024, 1024)
+    had: list[int] = []
+    small, large = torch.nn.LSTM(8, 16), torch.nn.LSTM(1024, 1024)
     monkeypatch.setattr(torch, "get_num_threads", lambda: 4)
     monkeypatch.setattr(torch, "set_num_threads", had.append)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    for net, rows in ((small, 32), (large, 8), (large, 512)):
-        build.set_threads(net, rows)
-    assert had == [1, 2, 4]  # 8 x 8.4 million multiply-adds a token; never more than there are
-    build.set_threads(torch.nn.Linear(8, 8), 1)  # does not wait at every token
+
+    def threads(net: torch.nn.Module, rows: int) -> list[int]:
+        had.clear()
+        with build.few_threads(net, rows):
+            pass
+        return had
+
+    # 8 x 8.4 million multiply-adds a token; never more than there are, which are given back
+    assert [threads(net, rows)[:] for net, rows in ((small, 32), (large, 8), (large, 512))] == [[1, 4], [2, 4], [4, 4]]
+    assert threads(torch.nn.Linear(8, 8), 1) == [4]  # does not wait at every token
     monkeypatch.setenv("OMP_NUM_THREADS", "4")
-    build.set_threads(small, 32)
-    assert had == [1, 2, 4]
+    assert threads(small, 32) == [4]
     monkeypatch.setenv("GENOSEQ_THREADS", "4")  # a sweep has set the former, not the user
-    build.set_threads(small, 32)
-    assert had == [1, 2, 4, 1]
+    assert threads(small, 32) == [1, 4]

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from genoseq.baselines import fit
 from genoseq.baselines.fit import Baselines, baseline_lines, write_orders
-from genoseq.baselines.scoring import CountModel
 from genoseq.data.datamodule import GenomeData
 from genoseq.data.split import ContiguousSplit, RandomWindowsSplit, Split
 from genoseq.data.tokenizer import CharTokenizer
@@ -61,7 +61,7 @@ def test_a_base_counts_once_for_each_test_window_over_it_and_a_part_is_scored_on
     baselines = Baselines.fit(made)
     scores = baselines.score("test")
     assert windows * 51 - 3 <= scores["imm"].bases <= windows * 51  # the genome's first base has none before it
-    monkeypatch.setattr(CountModel, "score_each", None)
+    monkeypatch.setattr(fit, "score_each", None)
     lines = baseline_lines(baselines, "test")
     assert lines["imm"] == {f"test/{name}": value for name, value in scores["imm"].metrics.items()}
     assert lines["chance"] == {"test/accuracy": 0.25, "test/bits_per_base": 2.0}

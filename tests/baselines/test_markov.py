@@ -17,11 +17,12 @@ from genoseq.baselines.markov import (
     HIGHEST,
     InterpolatedMarkov,
     MarkovModel,
+    Seen,
     fit_all_orders,
     fit_interpolated,
     fit_markov,
 )
-from genoseq.baselines.scoring import Score
+from genoseq.baselines.scoring import Score, count, score_each
 from genoseq.data.genome import read_genome
 from genoseq.errors import UserError
 
@@ -84,13 +85,13 @@ def check_scores(model, codes, query, probability, times=None):
             p, n = probability(context), 1 if times is None else times[place]
             score += Score(n, n * (np.float32(p).argmax() == letter - 1), -n * math.log2(p[letter - 1]))
         expected.append(score)
-    for score, other in zip(model.score_each(codes, query, weight), expected, strict=True):
+    for score, other in zip(score_each([model], codes, query, weight)[0], expected, strict=True):
         assert (score.bases, score.correct) == (other.bases, other.correct)
         assert score.bits == pytest.approx(other.bits, rel=1e-4, abs=1e-4)
 
 
 def total(model, codes, intervals):
-    return sum(model.score_each(codes, intervals), Score())
+    return sum(score_each([model], codes, intervals)[0], Score())
 
 
 @pytest.mark.parametrize("order", [0, 3, DIRECT, DIRECT + 2])
@@ -129,8 +130,8 @@ def test_imm_is_the_recursion_over_both_strands(genome, chunk):
     with mock.patch.object(scoring, "CHUNK", chunk):
         imm = InterpolatedMarkov(codes, train, strengths)
         check_scores(imm, codes, query, probability)
-        for some in imm.counts().along(codes, query, chunk, skip_first=True):
-            sums = imm.probabilities(some).sum(axis=1)
+        for some in count([imm]).along(codes, query, chunk, skip_first=True):
+            sums = imm.probabilities(some, imm.orders).sum(axis=1)
             assert sums == pytest.approx(np.ones(len(sums)), abs=1e-5)
 
 
@@ -155,7 +156,8 @@ def chain():
 
 @pytest.fixture(scope="module")
 def fitted(chain):
-    return fit_markov(chain, *PARTS[:2]), fit_interpolated(chain, *PARTS[:2])
+    seen = Seen.of(chain, *PARTS[:2])
+    return fit_markov(seen), fit_interpolated(seen)
 
 
 def test_fitting_finds_the_order_and_comes_near_to_the_true_entropy(chain, fitted):
@@ -169,7 +171,7 @@ def test_fitting_finds_the_order_and_comes_near_to_the_true_entropy(chain, fitte
     # the other strand of this made-up sequence follows another law, which costs the interpolated model a little
     assert entropy < total(imm, chain, PARTS[2]).bits_per_base < 0.65
     assert total(markov, random_codes(5000, seed=7), np.array([[0, 5000]])).bits_per_base > 2.5  # another genome
-    models = fit_all_orders(chain, *PARTS[:2])
+    models = fit_all_orders(Seen.of(chain, *PARTS[:2]))
     assert [model.order for model in models] == list(range(17))
     assert models[2].smoothing == markov.smoothing
     assert min(models, key=lambda model: total(model, chain, PARTS[1]).bits).order == 2
@@ -180,18 +182,18 @@ def test_nothing_is_found_in_random_letters_but_a_reverse_complement_by_the_inte
     codes = random_codes(20000)
     train, val, test = PARTS
     for fit in (fit_markov, fit_interpolated):
-        score = total(fit(codes, train, val), codes, test)
+        score = total(fit(Seen.of(codes, train, val)), codes, test)
         assert score.bits_per_base == pytest.approx(2.0, abs=0.01)
         assert score.accuracy == pytest.approx(0.25, abs=0.03)
     codes[12000:16000] = codes[16000:20000] = COMPLEMENT[codes[4000:8000][::-1]]
-    markov, imm = (total(fit(codes, train, val), codes, test) for fit in (fit_markov, fit_interpolated))
+    markov, imm = (total(fit(Seen.of(codes, train, val)), codes, test) for fit in (fit_markov, fit_interpolated))
     assert markov.accuracy < 0.3
     assert imm.accuracy > 0.97 and imm.bits_per_base < 0.2
 
 
 def test_first_bases_and_unknown_letters_are_not_scored():
     codes = np.array([1, 2, 0, 3, 4, 0, 1], dtype=np.uint8)
-    scores = MarkovModel(codes, np.array([[0, 7]]), 1, 1.0).score_each(codes, np.array([[0, 3], [3, 6], [6, 7]]))
+    scores = score_each([MarkovModel(codes, np.array([[0, 7]]), 1, 1.0)], codes, np.array([[0, 3], [3, 6], [6, 7]]))[0]
     assert [score.bases for score in scores] == [1, 1, 0]
     assert math.isnan(scores[2].accuracy) and math.isnan(scores[2].bits_per_base)
 
@@ -204,16 +206,15 @@ def test_large_parts_are_sampled_with_a_warning(chain, caplog, monkeypatch):
     for most, middle, scored in ((1000, 18000, [999, 0]), (3 * 4096, 9000, [4095 + 2333, 1761 + 4095])):
         monkeypatch.setattr(scoring, "MOST", most)
         low = 16000 if most == 1000 else 0
-        some = markov.score_each(chain, np.array([[low, middle], [middle, 20000]]))
+        some = score_each([markov], chain, np.array([[low, middle], [middle, 20000]]))[0]
         assert f"{most} evenly spread bases of {20000 - low}" in caplog.text
         assert [score.bases for score in some] == scored
 
 
-@pytest.mark.parametrize("fit", [fit_markov, fit_interpolated])
 @pytest.mark.parametrize(("train", "val"), [([[0, 100]], [[100, 101]]), ([[0, 100]], []), ([], [[0, 100]])])
-def test_fitting_without_bases_is_a_users_mistake(fit, train, val):
+def test_fitting_without_bases_is_a_users_mistake(train, val):
     with pytest.raises(UserError, match="longer genome"):
-        fit(random_codes(200), *(np.array(part, dtype=np.int64).reshape(-1, 2) for part in (train, val)))
+        Seen.of(random_codes(200), *(np.array(part, dtype=np.int64).reshape(-1, 2) for part in (train, val)))
 
 
 def test_a_real_genome_gives_the_known_metrics():
@@ -221,5 +222,5 @@ def test_a_real_genome_gives_the_known_metrics():
     n = len(codes)
     train, val, test = (np.array([[n * a // 20, n * b // 20]]) for a, b in ((0, 15), (15, 16), (16, 20)))
     for fit, metrics in ((fit_markov, (0.40831, 1.84141)), (fit_interpolated, (0.42596, 1.80632))):
-        score = total(fit(codes, train, val), codes, test)
+        score = total(fit(Seen.of(codes, train, val)), codes, test)
         assert (score.accuracy, score.bits_per_base) == pytest.approx(metrics, abs=6e-6)

@@ -90,7 +90,7 @@ def test_ranks_together_score_every_prediction_once(make_data, text, tokenizer, 
     for rank in range(world):
         data = make_data(**tokenizer)
         v = data.vocabulary
-        streams = interval_streams(data.parts.test, v.k, v.stride, rows * world, warmup=64, piece=90)
+        streams = interval_streams(data.parts.test, data.parts.test, v.k, v.stride, rows * world, warmup=64, piece=90)
         blocks = Blocks(np.array([0, 4000]), np.array([0, 1]))
         for batch in StreamChunks(streams, blocks, rows, chunk, v.stride, rank, world):
             tokens = data.on_after_batch_transfer(batch).tokens

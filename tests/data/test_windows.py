@@ -195,20 +195,22 @@ def test_segments_that_fit_leave_little_of_the_training_part_out(lengths, wanted
 
 
 @given(
-    intervals=interval_lists(),
+    whole=interval_lists(),
     k=st.integers(1, 5),
     stride=st.integers(1, 4),
     rows=st.integers(1, 12),
     warmup=st.integers(0, 40),
     piece=st.integers(1, 60),
+    cut=st.integers(0, 30),
 )
-def test_interval_streams_score_each_prediction_once(intervals, k, stride, rows, warmup, piece):
-    streams = interval_streams(intervals, k, stride, rows, warmup, piece)
+def test_interval_streams_score_each_prediction_once(whole, k, stride, rows, warmup, piece, cut):
+    intervals = as_intervals([(a + cut, b - cut) for a, b in whole])  # warmed up on what was cut off before them
+    streams = interval_streams(intervals, whole, k, stride, rows, warmup, piece)
     scored = []
     for start, warm, count in zip(*(x.tolist() for x in (streams.start, streams.warmup, streams.scored)), strict=True):
         assert count > 0
-        [(a, b)] = [(a, b) for a, b in intervals.tolist() if a <= start < b]
-        assert start + (warm + count) * stride + k <= b  # the last token is whole, in the interval of the first
+        [(a, b)] = [(a, b) for a, b in whole.tolist() if a <= start < b]
+        assert start + (warm + count) * stride + k <= b - cut  # the last token is whole, in the interval of the first
         first = start + warm * stride  # the last token that only warms up
         assert warm == min(warmup, (first - a) // stride)  # as much warm-up as asked for and available
         scored += [start + (warm + i + 1) * stride for i in range(count)]
@@ -219,11 +221,16 @@ def test_interval_streams_score_each_prediction_once(intervals, k, stride, rows,
 
 
 def test_streams_of_one_interval_end_together():
-    streams = interval_streams(as_intervals([(0, 10_001)]), 1, 1, rows=8, warmup=50, piece=100)
+    streams = interval_streams(
+        as_intervals([(0, 10_001)]), as_intervals([(0, 10_001)]), 1, 1, rows=8, warmup=50, piece=100
+    )
     assert streams.scored.tolist() == [1250] * 8
     assert streams.warmup.tolist() == [0] + [50] * 7
     assert streams.start.tolist() == [0] + [1250 * i - 50 for i in range(1, 8)]
-    assert len(interval_streams(as_intervals([(0, 10_001)]), 1, 1, rows=64, warmup=50).start) == 3  # of 4096 at least
+    assert (
+        len(interval_streams(as_intervals([(0, 10_001)]), as_intervals([(0, 10_001)]), 1, 1, rows=64, warmup=50).start)
+        == 3
+    )  # of 4096 at least
 
 
 @given(intervals=interval_lists(), seq_len=st.integers(1, 20), limit=st.integers(1, 30))

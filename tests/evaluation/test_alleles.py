@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from genoseq.baselines import counts
-from genoseq.baselines.markov import fit_interpolated
+from genoseq.baselines.markov import Seen, fit_interpolated
 from genoseq.data.datamodule import GenomeData
 from genoseq.data.intervals import as_intervals
 from genoseq.data.split import ContiguousSplit
@@ -114,7 +114,7 @@ def test_a_score_is_the_difference_of_both_haplotypes_windows(network, codes, ge
 @settings(max_examples=15, deadline=None)
 @given(some=ALLELES)
 def test_count_model_scores_only_what_differs(codes, some):
-    model = fit_interpolated(codes, as_intervals([(0, 2500)]), as_intervals([(2600, 3000)]))
+    model = fit_interpolated(Seen.of(codes, as_intervals([(0, 2500)]), as_intervals([(2600, 3000)])))
     changes = changes_of(codes, some)
     got = alleles.score_strand_by_counts(model, changes)
     for i in range(len(changes)):

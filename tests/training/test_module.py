@@ -243,10 +243,10 @@ def test_many_streams_with_a_warm_up_stay_close_to_a_single_pass(write, letters,
     assert bits(eval_rows=100, eval_warmup=0) > exact + 0.02  # so the warm-up is what keeps them together
 
 
-def cut_in_small_pieces(intervals, k, stride, rows, warmup):
+def cut_in_small_pieces(intervals, within, k, stride, rows, warmup):
     from genoseq.data.windows import interval_streams
 
-    return interval_streams(intervals, k, stride, rows, warmup, piece=10)
+    return interval_streams(intervals, within, k, stride, rows, warmup, piece=10)
 
 
 def test_metrics_by_block(fasta):
