@@ -88,7 +88,7 @@ class _Table(NamedTuple):
 
 
 @compiled
-def _mixed(key: np.uint64) -> np.uint64:
+def hashed(key: np.uint64) -> np.uint64:
     """Return the hash of a key: its high half tells the slot, three more bits the bit of the sieve."""
     mixed = key * _MIX
     return (mixed ^ mixed >> _HALF) * _MIX
@@ -101,17 +101,17 @@ def _key(j: int, span: int, context: np.uint64) -> np.uint64:
 
 
 @compiled
-def _slot(mixed: np.uint64, slots: int) -> Any:
+def slot_of(mixed: np.uint64, slots: int) -> Any:
     return np.int64((mixed >> _HALF) * np.uint64(slots) >> _HALF)
 
 
 @compiled
-def _bit(mixed: np.uint64) -> Any:
+def bit_of(mixed: np.uint64) -> Any:
     return np.int64(mixed >> np.uint64(29)) & 7
 
 
 @compiled
-def _find(keys: NDArray[np.uint64], key: np.uint64, slot: Any) -> int:
+def find(keys: NDArray[np.uint64], key: np.uint64, slot: Any) -> int:
     """Return the slot of a key, or the empty one where it would be."""
     while keys[slot] != key and keys[slot] != 0:
         slot = slot + 1 if slot + 1 < len(keys) else 0
@@ -125,11 +125,11 @@ def _row(table: _Table, j: int, context: np.uint64) -> int:
     if j < direct:
         return int(table.first[j] + np.int64(context & (_ONE << np.uint64(2 * table.span[j])) - _ONE))
     key = _key(j, table.span[j], context)
-    mixed = _mixed(key)
-    slot = _slot(mixed, len(table.keys))
-    if not table.sieve[slot] >> _bit(mixed) & 1:
+    mixed = hashed(key)
+    slot = slot_of(mixed, len(table.keys))
+    if not table.sieve[slot] >> bit_of(mixed) & 1:
         return -1
-    slot = _find(table.keys, key, slot)
+    slot = find(table.keys, key, slot)
     return int(table.first[direct] + slot) if table.keys[slot] == key else -1
 
 
@@ -149,10 +149,10 @@ def _ask(codes: Codes, intervals: Intervals, low: int, high: int, table: _Table)
             for j in range(len(table.first) - 1, len(table.span)):
                 if table.span[j] <= known:
                     key = _key(j, table.span[j], window)
-                    mixed = _mixed(key)
-                    slot = _slot(mixed, len(table.keys))
-                    table.sieve[slot] |= np.uint8(1 << _bit(mixed))
-                    table.keys[_find(table.keys, key, slot)] = key
+                    mixed = hashed(key)
+                    slot = slot_of(mixed, len(table.keys))
+                    table.sieve[slot] |= np.uint8(1 << bit_of(mixed))
+                    table.keys[find(table.keys, key, slot)] = key
             window = window << _TWO | np.uint64(codes[i] - 1)
             known += 1
 
@@ -192,34 +192,34 @@ def _learn_batch(
 ) -> None:  # fmt: skip
     """Count the bases that end the `known` bases of `m` windows; the last three arrays are scratch memory."""
     spans, first, table_keys, sieve = table
-    hashed = len(first) - 1
-    if direct and hashed:
+    short = len(first) - 1
+    if direct and short:
         for a in range(m):
-            event, longest = windows[a], known[a] > spans[hashed - 1]
-            for j in range(hashed - 1 if longest else 0, hashed):
+            event, longest = windows[a], known[a] > spans[short - 1]
+            for j in range(short - 1 if longest else 0, short):
                 if longest or known[a] > spans[j]:
                     context = event >> _TWO & (_ONE << np.uint64(2 * spans[j])) - _ONE
                     counts[first[j] + np.int64(context), np.int64(event) & 3] += np.uint32(1)
     for a in range(m):
         which[a] = a
-    for j in range(hashed, len(spans)):
+    for j in range(short, len(spans)):
         span = spans[j]
         shift = np.uint64(2 * (LONGEST - span)) if turned else np.uint64(0)
         some = 0
         for b in range(m):
             a = which[b]
             key = _key(j, span, windows[a] >> shift >> _TWO)
-            mixed = _mixed(key)
-            slot = _slot(mixed, len(table_keys))
+            mixed = hashed(key)
+            slot = slot_of(mixed, len(table_keys))
             keys[some], slots[some], which[some] = key, slot, a
-            some += (sieve[slot] >> _bit(mixed) & 1) & (known[a] > span)
+            some += (sieve[slot] >> bit_of(mixed) & 1) & (known[a] > span)
         m = 0
         for b in range(some):
-            slot = _find(table_keys, keys[b], slots[b])
+            slot = find(table_keys, keys[b], slots[b])
             slots[m], which[m] = slot, which[b]
             m += table_keys[slot] == keys[b]  # of a context that was asked for, so was the beginning: the others end
         for b in range(m):
-            counts[first[hashed] + slots[b], np.int64(windows[which[b]] >> shift) & 3] += np.uint32(1)
+            counts[first[short] + slots[b], np.int64(windows[which[b]] >> shift) & 3] += np.uint32(1)
 
 
 @compiled
@@ -313,19 +313,18 @@ class Counts:
             Count the bases of `intervals` too, once they are read. On the other strand a base follows those after it,
             and counts once they are read.
         """
-        direct, first, orders, total = self._direct, self._table.first, len(self.orders), bases(intervals)
-        passes = max(1, -(-total // (size * PASSES)), bases(self._intervals) // (size * SHARE))
-        part = size * passes if direct < orders else max(1, total)
-        slots = 3 * (min(part, total) + LONGEST) * (orders - direct) // 2 + 1
+        direct, first, orders = self._direct, self._table.first, len(self.orders)
+        parts = list(passes(bases(intervals), bases(self._intervals) * (direct < orders), size))
+        longest = max((high - low for low, high in parts), default=0)
+        slots = 3 * (longest + LONGEST) * (orders - direct) // 2 + 1
         counts = np.zeros((1 + self._both + adaptive, first[-1] + slots, 4), dtype=np.uint32)
-        for low in range(0, total, part):
-            high = min(low + part, total)
+        for low, high in parts:
             table = self._table._replace(keys=np.zeros(slots, np.uint64), sieve=np.zeros(slots, np.uint8))
             counts[:, first[-1] :] = 0
             _ask(codes, intervals, low, high, table)
             self._learn(table, counts, low == 0)
             for turned in range(1 + self._both if adaptive and low else 0):
-                _learn(codes, _first(intervals, low), table, counts[-1], bool(turned), False)
+                _learn(codes, head(intervals, low), table, counts[-1], bool(turned), False)
             for begin in range(low, high, size):
                 end = min(begin + size, high)
                 out = _room(orders, end - begin, len(counts))
@@ -357,7 +356,16 @@ class Counts:
             turned[:] = np.roll(mine.reshape([4 for _ in axes]).T, 2, axis=tuple(axes)).reshape(mine.shape)
 
 
-def _first(intervals: Intervals, n: int) -> Intervals:
+def passes(total: int, counted: int, size: int) -> Iterator[tuple[int, int]]:
+    """Yield which of `total` bases each pass over so many counted ones is asked for: from where to where.
+
+    Each is asked for a multiple of `size`; without counted bases there is one pass.
+    """
+    part = size * max(1, -(-total // (size * PASSES)), counted // (size * SHARE)) if counted else max(1, total)
+    yield from ((low, min(low + part, total)) for low in range(0, total, part))
+
+
+def head(intervals: Intervals, n: int) -> Intervals:
     """Return the first `n` bases of intervals laid end to end."""
     end = np.cumsum(np.diff(intervals))
     kept = np.minimum(intervals[:, 1], intervals[:, 1] - end + n)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from genoseq.baselines import repeats
+from genoseq.baselines import counts
 from genoseq.baselines.counts import Counts
 from genoseq.baselines.repeats import RepeatChunk, Repeats
 from genoseq.errors import UserError
@@ -82,13 +82,14 @@ def along(model, *args, **kwargs):
 
 
 @settings(max_examples=300)
-@given(genomes(), genomes(), st.data(), st.integers(1, 300), st.integers(3, 16))
-def test_pointers_are_those_of_plain_loops_whatever_the_chunks(genome, other_genome, data, size, length):
+@given(genomes(), genomes(), st.data(), st.integers(1, 300), st.integers(3, 16), st.integers(1, 40))
+def test_pointers_are_those_of_plain_loops_whatever_the_chunks(genome, other_genome, data, size, length, passes):
     codes, asked = genome
     # learnt from every other interval of the same genome, or from another genome
     indexed, where = data.draw(st.sampled_from([(codes, asked[::2]), other_genome, (codes, asked[:0])]))
     model = Repeats(indexed, where, length)
-    got = along(model, codes, asked, size=size, adaptive=True)
+    with mock.patch.object(counts, "PASSES", passes):
+        got = along(model, codes, asked, size=size, adaptive=True)
     assert (got is None) == (not codes.any())
     for mode, strand in np.ndindex(2, 2) if got else []:
         rows = list(zip(*(array[mode, strand].tolist() for array in got), strict=True))
@@ -135,17 +136,7 @@ def test_a_word_never_finds_itself():
     assert np.array_equal(digit[1, 1, 5_009:5_100], codes[5_009:5_100] - 1)
 
 
-def test_an_index_too_small_loses_words_but_finds_no_wrong_ones():
-    rng = np.random.default_rng(0)
-    codes = np.tile(rng.integers(1, 5, 3000), 2).astype(np.uint8)
-    train, asked = np.array([[0, 3000]]), np.array([[3000, 6000]])
-    with mock.patch.object(repeats, "_index", lambda *_: np.zeros(1000, dtype=np.int32)):
-        digit = along(Repeats(codes, train), codes, asked).digit[0, 0]
-    assert (digit == codes[3000:] - 1)[digit >= 0].all() and (digit >= 0).mean() > 0.95
-    assert (digit >= 0)[:100].any()
-
-
-@pytest.mark.parametrize("length", [0, 33])
+@pytest.mark.parametrize("length", [0, 32])
 def test_lengths_out_of_range_are_refused(length):
-    with pytest.raises(UserError, match=f"1 to 32 bases, got {length}"):
+    with pytest.raises(UserError, match=f"1 to 31 bases, got {length}"):
         Repeats(np.ones(5, dtype=np.uint8), np.array([[0, 5]]), length)
