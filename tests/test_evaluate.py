@@ -102,6 +102,18 @@ def test_its_own_test_part(
     assert result["tags"] == "mine,first"
 
 
+def test_a_sample_of_a_long_test_part(evaluate: Callable[..., Any], train: Callable[..., Any]) -> None:
+    sampled = train("sampled", "data.val_bases=300", "data.eval_bases=400", "baseline=true")
+    assert "scored: 300 bases of val and 400 bases of test, evenly spread" in sampled.out
+    result = sampled.json()
+    assert result["test/bases"] == 400
+    for overrides in ((), ("data.eval_bases=null",), ("data.eval_bases=200",)):
+        total = totals(evaluate(*overrides, run=sampled))
+        same = [total[key] == pytest.approx(result[key]) for key in ("test/bits_per_base", "imm/bits_per_base")]
+        assert all(same) if not overrides else not any(same)
+    assert totals(evaluate(f"data.genome={SMALL}", run=sampled))["test/bases"] > 400
+
+
 def test_another_genome_by_record(evaluate: Callable[..., Any]) -> None:
     ran = evaluate(f"data.genome={PLASMIDS}")
     rows, total = records(ran), totals(ran)

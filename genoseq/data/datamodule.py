@@ -143,8 +143,9 @@ class GenomeData(LightningDataModule):
         if self.parts.splits_windows:
             return self.parts
         val, test = self.parts.val, self.parts.test
-        val = val if self.val_bases is None else spread(val, self.val_bases)[0]
-        test = test if self.eval_bases is None else spread(test, self.eval_bases)[0]
+        piece = max(4096, 4 * self.span)  # where windows are scored one by one, most of a piece is in one
+        val = val if self.val_bases is None else spread(val, self.val_bases, piece)[0]
+        test = test if self.eval_bases is None else spread(test, self.eval_bases, piece)[0]
         return replace(self.parts, val=val, test=test)
 
     def test_on_all(self) -> None:

@@ -9,6 +9,7 @@ import torch
 
 from genoseq.data.blocks import Blocks
 from genoseq.data.datamodule import GenomeData
+from genoseq.data.intervals import bases, inside, intersect
 from genoseq.data.split import STAGES, ContiguousSplit, RandomWindowsSplit
 from genoseq.data.tokenizer import CharTokenizer, KmerTokenizer
 from genoseq.data.windows import StreamChunks, interval_streams
@@ -103,6 +104,22 @@ def test_ranks_together_score_every_prediction_once(make_data, text, tokenizer, 
                 assert batch.block[row, column] == (position >= 4000)
                 seen.append(position)
     assert sorted(seen) == [p for a, b in data.parts.test.tolist() for p in range(a + v.stride, b - v.k + 1, v.stride)]
+
+
+@pytest.mark.parametrize("carry_state", [True, False])
+def test_a_long_part_is_scored_in_evenly_spread_pieces(make_data, carry_state):
+    data = make_data(val_bases=100, eval_bases=300, carry_state=carry_state, eval_chunk=64)
+    some, whole = data.scored_parts, data.parts
+    assert [bases(some.of(stage)) for stage in STAGES] == [bases(whole.train), 100, 300]
+    for stage in ("val", "test"):
+        assert np.array_equal(intersect(some.of(stage), whole.of(stage)), some.of(stage))
+    scored = 0
+    for batch in data.test_dataloader():
+        mask = torch.ones(len(batch), batch.length, dtype=torch.bool) if batch.scored is None else batch.scored
+        positions = batch.starts[:, None] + torch.arange(batch.length) + 1
+        assert inside(some.test, positions[mask].numpy()).all()
+        scored += int(mask.sum())
+    assert scored == sum((b - a - 1) if carry_state else (b - a) // 17 * 16 for a, b in some.test.tolist())
 
 
 def test_a_chunk_continues_where_the_last_one_ended(make_data):
