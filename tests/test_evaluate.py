@@ -103,8 +103,8 @@ def test_its_own_test_part(
 
 
 def test_a_sample_of_a_long_test_part(evaluate: Callable[..., Any], train: Callable[..., Any]) -> None:
-    sampled = train("sampled", "data.val_bases=300", "data.eval_bases=400", "baseline=true")
-    assert "scored: 300 bases of val and 400 bases of test, evenly spread" in sampled.out
+    sampled = train("sampled", "data.val_bases=200", "data.eval_bases=400", "baseline=true")
+    assert "scored: 200 bases of val and 400 bases of test, evenly spread" in sampled.out
     result = sampled.json()
     assert result["test/bases"] == 400
     for overrides in ((), ("data.eval_bases=null",), ("data.eval_bases=200",)):
