@@ -9,14 +9,17 @@ from dataclasses import replace
 from functools import cached_property
 
 from lightning.pytorch import LightningDataModule
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from genoseq.data.blocks import Blocks
+from genoseq.data.cache import cached
+from genoseq.data.fetch import cache_folder
 from genoseq.data.genome import Genome
 from genoseq.data.intervals import Intervals, bases, spread, usable
 from genoseq.data.sources import load_genome
 from genoseq.data.split import Parts, Split, check_count
-from genoseq.data.tokenizer import Tokenizer
+from genoseq.data.tokenizer import KmerTokenizer, Tokenizer, token_dtype
 from genoseq.data.windows import (
     Batch,
     Gather,
@@ -178,8 +181,15 @@ class GenomeData(LightningDataModule):
         """Read, split and tokenize, once."""
         _ = self.parts
         if self._gather is None:
-            tokens = self.tokenizer.encode(self.genome.codes)
-            self._gather = Gather(tokens, self.tokenizer.reverse_complement(), self.vocabulary.stride)
+            self._gather = Gather(self._tokens(), self.tokenizer.reverse_complement(), self.vocabulary.stride)
+
+    def _tokens(self) -> Tensor:
+        """Return the token at every base; those of a large genome from the cache, which all processes share."""
+        genome, v, encode = self.genome, self.vocabulary, self.tokenizer.encode
+        if type(self.tokenizer) is not KmerTokenizer or not genome.sha256:
+            return encode(genome.codes)
+        cache, name = cache_folder(self.cache_dir), f"{genome.sha256}.{v.k}mers"
+        return cached(cache, name, len(genome), token_dtype(v), lambda: encode(genome.codes))
 
     @property
     def _rank(self) -> tuple[int, int]:

@@ -55,15 +55,23 @@ class Sequences:
         self.records: list[tuple[Path, Record]] = []  # those with a sequence, and their files
         self.empty: list[str] = []  # names of those without one
 
-    def append(self, letters: str) -> None:
-        """Append nucleotide letters, blanks left out."""
-        bare = letters.encode("ascii").translate(None, b" \t\r\n\v\f")
+    def append(self, letters: str) -> str | None:
+        """Append nucleotide letters, blanks left out; return the first other letter, if there is one."""
+        if letters.isascii() and not (bare := letters.encode()).translate(None, b"ACGT"):  # all of most genomes
+            self.sha.update(bare)
+            self.codes += bare.translate(_CODES)
+            return None
+        if wrong := _NO_NUCLEOTIDE.search(letters):
+            return wrong.group()
+        bare = letters.encode()
+        bare = bare.translate(None, b" \t\r\n\v\f")
         upper = bare.upper()
         self.lower += len(bare.translate(None, _UPPER_CASE))
         if others := upper.translate(None, b"ACGT"):
             self.others += np.bincount(np.frombuffer(others, dtype=np.uint8), minlength=256)
         self.sha.update(upper)
         self.codes += upper.translate(_CODES)
+        return None
 
 
 def read_file(path: Path, into: Sequences) -> None:
@@ -86,9 +94,8 @@ def read_file(path: Path, into: Sequences) -> None:
                 raise UserError(f"{place}: a second record is called {name!r}, so rename one of the two.")
             names.add(name)
             for piece in pieces:
-                if wrong := _NO_NUCLEOTIDE.search(piece):
-                    raise _wrong_letter(path, number, name, wrong.group())
-                into.append(piece)
+                if wrong := into.append(piece):
+                    raise _wrong_letter(path, number, name, wrong)
             if length := len(into.codes) - start:
                 into.records.append((path, Record(name, start, length)))
             else:

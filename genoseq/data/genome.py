@@ -11,7 +11,8 @@ from pathlib import Path
 
 import torch
 
-from genoseq.data.fasta import BASES, UNKNOWN, Record, Sequences, file_stem, read_file
+from genoseq.data.cache import Contents, read_files
+from genoseq.data.fasta import BASES, UNKNOWN, Record, file_stem
 from genoseq.errors import UserError
 
 __all__ = ["BASES", "UNKNOWN", "Genome", "Record", "read_genome"]
@@ -74,41 +75,38 @@ class Genome:
         return replace(self, codes=codes, records=records)
 
 
-def read_genome(paths: Sequence[Path], name: str | None = None, sha256: str | None = None) -> Genome:
+def read_genome(
+    paths: Sequence[Path], name: str | None = None, sha256: str | None = None, cache: Path | None = None
+) -> Genome:
     """Read FASTA or plain-letter files into one genome, in 1 to 1.2 bytes a base and 3 more while a record is read.
 
     A file that begins with ``>`` is FASTA; any other holds the letters of one record, blanks ignored. Compression
     (gzip, bgzip, bzip2, xz, zstd) is told by content, not by suffix. Case is ignored, U (an RNA genome) is read as T,
     and every other IUPAC letter (RYSWKMBDHVN) becomes ``UNKNOWN``; what was so read is logged once with its count.
     Where files share a record's name, all records are called FILE:RECORD. The genome's name is by default the stems of
-    the files; `sha256` is what ``Genome.sha256`` must be.
+    the files; `sha256` is what ``Genome.sha256`` must be. With a `cache`, a large genome is read once.
     """
-    into = Sequences()
-    for i, path in enumerate(paths):
-        if path.resolve() in map(Path.resolve, paths[:i]):
-            raise UserError(f"{path} is given twice: name each genome file once.")
-        read_file(path, into)
-    found = into.sha.hexdigest()
-    if sha256 not in (None, found):
+    into = read_files(paths, cache)
+    if sha256 not in (None, into.sha256):
         raise UserError(
-            f"{', '.join(map(str, paths))} is not the genome {name}: its sequence has SHA-256 {found[:12]}… where "
-            f"{sha256[:12]}… was expected, so install genoseq again if the file is its own, delete the file if it is "
-            "in the cache, or give your own file as data.genome."
+            f"{', '.join(map(str, paths))} is not the genome {name}: its sequence has SHA-256 "
+            f"{into.sha256[:12]}… where {sha256[:12]}… was expected, so install genoseq again if the file is its own, "
+            "delete the file if it is in the cache, or give your own file as data.genome."
         )
     unknown = Counter({chr(i): int(n) for i, n in enumerate(into.others) if n})
     _log_assumptions(into, unknown, rna=unknown.pop("U", 0))
     stems = [file_stem(path) for path in paths]
     return Genome(
         name=name or ("+".join(stems) if len(stems) <= 3 else f"{stems[0]}+{len(stems) - 1}_files"),
-        codes=torch.frombuffer(into.codes, dtype=torch.uint8),  # shares the bytearray's memory
+        codes=into.codes,
         records=_unique_records(into),
-        sha256=found,
+        sha256=into.sha256,
         unknown=dict(unknown),
         files=tuple(paths),
     )
 
 
-def _unique_records(into: Sequences) -> tuple[Record, ...]:
+def _unique_records(into: Contents) -> tuple[Record, ...]:
     plain = [record.name for _, record in into.records]
     by_stem = [f"{file_stem(path)}:{record.name}" for path, record in into.records]
     by_path = [f"{path}:{record.name}" for path, record in into.records]
@@ -118,7 +116,7 @@ def _unique_records(into: Sequences) -> tuple[Record, ...]:
     return tuple(replace(record, name=name) for name, (_, record) in zip(names, into.records, strict=True))
 
 
-def _log_assumptions(into: Sequences, unknown: Counter[str], rna: int) -> None:
+def _log_assumptions(into: Contents, unknown: Counter[str], rna: int) -> None:
     if unknown:
         listed = ", ".join(f"{letter} {count:,}" for letter, count in unknown.most_common())
         log.warning("Letters other than A, C, G and T are read as unknown: %s (%s).", f"{unknown.total():,}", listed)

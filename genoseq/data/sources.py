@@ -60,7 +60,7 @@ def load_genome(spec: str | Sequence[str], genome_dir: str | None = None, cache_
     items = _items(spec)
     if len(items) == 1 and items[0] in named_genomes():
         return _read_named(items[0], genome_dir, cache)
-    return read_genome([path for item in items for path in _paths(item, genome_dir, cache)])
+    return read_genome([path for item in items for path in _paths(item, genome_dir, cache)], cache=cache)
 
 
 def absolute_spec(spec: str | Sequence[str]) -> list[str]:

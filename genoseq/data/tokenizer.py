@@ -48,6 +48,11 @@ class Vocabulary:
         return seq_len * self.stride + self.k
 
 
+def token_dtype(vocabulary: Vocabulary) -> torch.dtype:
+    """Return the smallest type that holds the tokens: uint8, int16 or int32."""
+    return torch.uint8 if vocabulary.size <= 256 else torch.int16 if vocabulary.size <= 32767 else torch.int32
+
+
 class Tokenizer(ABC):
     """Turns base codes into token ids at every position.
 
@@ -106,8 +111,7 @@ class KmerTokenizer(Tokenizer):
 
     def encode(self, codes: Tensor) -> Tensor:
         v = self.vocabulary
-        dtype = torch.uint8 if v.size <= 256 else torch.int16 if v.size <= 32767 else torch.int32
-        out = torch.full((len(codes),), v.unknown, dtype=dtype)
+        out = torch.full((len(codes),), v.unknown, dtype=token_dtype(v))
         whole = len(codes) - v.k + 1
         for lo in range(0, max(whole, 0), _BLOCK):
             hi = min(lo + _BLOCK, whole)
@@ -117,7 +121,7 @@ class KmerTokenizer(Tokenizer):
                 base = codes[lo + j : hi + j]
                 known &= base != UNKNOWN
                 token.mul_(4).add_(base).sub_(1)
-            out[lo:hi] = token.masked_fill_(~known, v.unknown).to(dtype)
+            out[lo:hi] = token.masked_fill_(~known, v.unknown).to(out.dtype)
         return out
 
     def reverse_complement(self) -> Tensor:

@@ -9,8 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from genoseq.data import genome as genome_module
-from genoseq.data import sources
+from genoseq.data import cache, sources
 from genoseq.data.sources import NamedGenome, load_genome, named_genomes
 from genoseq.errors import UserError
 
@@ -64,8 +63,8 @@ def tiny(monkeypatch):
 @pytest.fixture
 def reads(monkeypatch):
     """Counts of how often each file is read."""
-    counts, real = Counter(), genome_module.read_file
-    monkeypatch.setattr(genome_module, "read_file", lambda path, into: (counts.update([path]), real(path, into)))
+    counts, real = Counter(), cache.read_file
+    monkeypatch.setattr(cache, "read_file", lambda path, into: (counts.update([path]), real(path, into)))
     return counts
 
 
