@@ -5,7 +5,7 @@ import io
 import json
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePath
 from typing import Any
@@ -47,6 +47,22 @@ def write_json(path: Path | str, obj: Any) -> None:
     """
     plain = json.loads(json.dumps(obj, default=_plain), parse_constant=lambda constant: None)
     write_atomic(path, json.dumps(plain, indent=2, ensure_ascii=False) + "\n")
+
+
+def once(path: Path | None, make: Callable[[], Any]) -> Any:
+    """Return the plain containers that `make` gives, as the file `path` has them once a process has made them.
+
+    Processes that ask at the same time wait for the first; without a path each makes its own.
+    """
+    if path is None:
+        return make()
+    from filelock import FileLock  # here, as every Hydra application imports this module
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        if not path.is_file():
+            write_json(path, make())
+        return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _plain(obj: Any) -> Any:

@@ -74,7 +74,7 @@ def _train(cfg: DictConfig, run: RunFolder) -> float | None:
         run.copy_run_so_far()
         write_bed(run.path / "split.bed", data.parts, data.genome, data.span)
         print_start(cfg, data, module)
-        baselines = Baselines.fit(data) if cfg.baseline else None
+        baselines = Baselines.fit(data, run.shared) if cfg.baseline else None
 
     trainer = build.build_trainer(cfg, run.path, build.build_loggers(cfg, run.path, step))
     if trainer.is_global_zero:
@@ -143,7 +143,7 @@ def _finish(
         "precision": str(trainer.precision),
         "model/parameters": sum(p.numel() for p in module.net.parameters()),
     }
-    result = run_result(cfg, data, baselines, measured, ran, trainer.strategy.root_device.type)
+    result = run_result(cfg, data, baselines, measured, ran, trainer.strategy.root_device.type, run.shared)
     if stopped is None:
         log_baselines(trainer, baseline_lines(baselines, "test"), 0, trainer.global_step, run.sweep)
         accuracy = baselines.score("val")["baseline"].accuracy if baselines else None

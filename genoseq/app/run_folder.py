@@ -182,6 +182,11 @@ class RunFolder:
         return None if OmegaConf.is_missing(hydra.job, "num") else Path(hydra.sweep.dir)
 
     @property
+    def shared(self) -> Path | None:
+        """Folder of what the runs of a sweep measure once, None outside a sweep."""
+        return None if self.sweep is None else self.sweep / "shared"
+
+    @property
     def sweep_settings(self) -> dict[str, str] | None:
         """What the overrides of a sweep's job say, by key, None outside a sweep."""
         return None if self.sweep is None else settings(HydraConfig.get().overrides.task)

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from genoseq.baselines.markov import (
     HIGHEST,
@@ -20,7 +23,8 @@ from genoseq.baselines.markov import (
 from genoseq.baselines.scoring import CountModel, Score, score_each
 from genoseq.data.coverage import covered, windows_over, with_context
 from genoseq.data.intervals import Intervals
-from genoseq.files import write_csv
+from genoseq.data.split import STAGES
+from genoseq.files import once, write_csv
 
 if TYPE_CHECKING:
     from genoseq.data.datamodule import GenomeData
@@ -35,14 +39,25 @@ class Baselines:
     markov: MarkovModel
     imm: InterpolatedMarkov
     data: GenomeData
+    shared: Path | None = None
     _scores: dict[str, dict[str, Score]] = field(default_factory=dict)
 
     @classmethod
-    def fit(cls, data: GenomeData) -> Baselines:
-        """Fit both to the training part of `data`; where windows are split, to what training windows cover."""
-        codes, train, val = data.genome.codes.numpy(), _covered(data, "train"), _covered(data, "val")
-        seen = Seen.of(codes, train, val)
-        return cls(fit_markov(seen), fit_interpolated(seen), data)
+    def fit(cls, data: GenomeData, shared: Path | None = None) -> Baselines:
+        """Fit both to the training part of `data`; where windows are split, to what training windows cover.
+
+        In a folder `shared`, settings and scores are kept for other runs on the same parts.
+        """
+        codes, train = data.genome.codes.numpy(), _covered(data, "train")
+
+        def settings() -> dict[str, Any]:
+            seen = Seen.of(codes, train, _covered(data, "val"))
+            markov, imm = fit_markov(seen), fit_interpolated(seen)
+            return {"order": markov.order, "smoothing": markov.smoothing, "strengths": imm.strengths.tolist()}
+
+        found = once(shared_file(data, shared, "baselines"), settings)
+        imm = InterpolatedMarkov(codes, train, np.array(found["strengths"], dtype=np.float32))
+        return cls(MarkovModel(codes, train, found["order"], found["smoothing"]), imm, data, shared)
 
     @property
     def models(self) -> dict[str, CountModel]:
@@ -56,10 +71,26 @@ class Baselines:
 
     def score(self, stage: str) -> dict[str, Score]:
         """Return both models' scores on a part of their own genome; each part is scored once."""
+
+        def sums() -> list[dict[str, float]]:
+            each = score_parts(list(self.models.values()), self.data, stage)
+            return [asdict(sum(scores, Score())) for scores in each]
+
         if stage not in self._scores:
-            scores = score_parts(list(self.models.values()), self.data, stage)
-            self._scores[stage] = {name: sum(own, Score()) for name, own in zip(self.models, scores, strict=True)}
+            found = once(shared_file(self.data, self.shared, stage), sums)
+            self._scores[stage] = {name: Score(**score) for name, score in zip(self.models, found, strict=True)}
         return self._scores[stage]
+
+
+def shared_file(data: GenomeData, folder: Path | None, what: str) -> Path | None:
+    """Return the file in `folder` of what is the same for all runs on the same parts of a genome."""
+    if folder is None:
+        return None
+    parts = data.scored_parts
+    key = hashlib.sha256(f"{data.genome.sha256} {data.span} {parts.hash_key} {parts.shares}".encode())
+    for stage in STAGES:
+        key.update(parts.of(stage).tobytes())
+    return folder / f"{key.hexdigest()[:16]}-{what}.json"
 
 
 def _covered(data: GenomeData, stage: str) -> Intervals:

@@ -7,6 +7,7 @@ import platform
 import re
 import subprocess
 import sys
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,10 +16,11 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig
 
 import genoseq
-from genoseq.baselines.fit import CHANCE, Baselines, baseline_lines
+from genoseq.baselines.fit import CHANCE, Baselines, baseline_lines, shared_file
 from genoseq.baselines.scoring import Score
 from genoseq.data.intervals import bases
 from genoseq.evaluation.leakage import leakage
+from genoseq.files import once
 
 if TYPE_CHECKING:
     from genoseq.data.datamodule import GenomeData
@@ -62,6 +64,7 @@ def run_result(
     measured: dict[str, float],
     ran: dict[str, Any],
     device: str,
+    shared: Path | None = None,
 ) -> dict[str, Any]:
     """Return a run's result.
 
@@ -71,13 +74,15 @@ def run_result(
         The ``test/`` metrics; empty if the run was stopped before its test: then there are no baselines nor leakage.
     ran : dict
         What the training reports: lowest validation bits per base, steps, tokens a second, seconds, precision.
+    shared : Path, optional
+        Folder in which the runs of a sweep keep what is the same for several.
     """
     tags = [cfg.tags] if isinstance(cfg.tags, str) else cfg.tags or []
     return {
         **measured,
         **(baselines_result(baselines, baselines.score("test")) if baselines and measured else {}),
         **CHANCE,
-        **(leakage(data) if measured else {}),
+        **(once(shared_file(data, shared, "leakage"), partial(leakage, data)) if measured else {}),
         "test/mode": "frozen",
         **ran,
         "seed": cfg.seed,

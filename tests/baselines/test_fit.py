@@ -67,6 +67,20 @@ def test_a_base_counts_once_for_each_test_window_over_it_and_a_part_is_scored_on
     assert lines["chance"] == {"test/accuracy": 0.25, "test/bits_per_base": 2.0}
 
 
+def test_runs_on_the_same_parts_share_what_is_measured(
+    data: Callable[[Split], GenomeData], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, alone = (Baselines.fit(data(ContiguousSplit()), folder) for folder in (tmp_path / "shared", None))
+    assert one.score("test") == alone.score("test") and len(list(tmp_path.glob("shared/*.json"))) == 2
+    monkeypatch.setattr(fit, "score_each", None)
+    monkeypatch.setattr(fit.Seen, "of", None)
+    again = Baselines.fit(data(ContiguousSplit()), tmp_path / "shared")
+    assert again.score("test") == one.score("test") and again.markov.order == one.markov.order
+    assert again.imm.strengths.tolist() == one.imm.strengths.tolist()
+    with pytest.raises(TypeError):
+        Baselines.fit(data(ContiguousSplit(test=0.3)), tmp_path / "shared")  # other parts
+
+
 def test_every_order_is_measured_when_asked(
     run_verb: Callable[..., Any], tiny: tuple[str, ...], tmp_path: Path
 ) -> None:
