@@ -6,7 +6,7 @@ ARGS ?=
 DONE := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install train evaluate sweep report-full test test-fast test-slurm lint format tensorboard bench wheel check clean
+.PHONY: help install train evaluate sweep report-full test test-fast test-slurm lint format tensorboard bench bench-scale bench-quick wheel check clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z%-]+:.*## / {sub("%", "NAME", $$1); printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -57,12 +57,14 @@ format: $(DONE) ## mend style and formatting
 tensorboard: $(DONE) ## the curves of every run under outputs/
 	$(BIN)/tensorboard --logdir outputs
 
-bench: $(DONE) ## speed and memory against peers, 15 minutes (needs klebsiella: GENOSEQ_GENOME_DIR or the network)
-	$(BIN)/python -m benchmarks.training
-	$(BIN)/python -m benchmarks.use
-	$(BIN)/python -m benchmarks.launcher
-	$(BIN)/python -m benchmarks.memory
-	$(BIN)/python -m benchmarks.mixer 1 5 25
+bench: $(DONE) ## speed and memory against peers, 15 minutes; table and pictures in benchmarks/results (ARGS="data use": parts)
+	$(BIN)/python -m benchmarks $(ARGS)
+
+bench-scale: $(DONE) ## 3.1 Gb, 200 genomes, the time to a quality: an hour (needs ecoli: GENOSEQ_GENOME_DIR or the network)
+	$(BIN)/python -m benchmarks scale
+
+bench-quick: $(DONE) ## every benchmark at toy size, a minute, nothing written
+	$(BIN)/python -m benchmarks --quick
 
 wheel: $(DONE) ## build the wheel into dist/
 	$(BIN)/python -m build --wheel

@@ -1,112 +1,79 @@
-"""What the trainer costs beside a bare PyTorch loop, and what a busy neighbour costs it.
+"""What the trainer costs beside a bare PyTorch loop, what a busy neighbour costs it, and what two processes gain.
 
-``python -m benchmarks.training [STEPS]``: the bare command's network, alternating, a process each. A rate is
-`train/tokens_per_second` of ``genoseq.train`` with all its logging and progress, without its validations; the bare loop
-trains the same network on the same windows, with the same optimizer, clipping and precision.
+A rate is that of ``genoseq.train`` with all its logging and progress, without its validations and what was before the
+first logged interval; the bare loop trains the same network on windows of the same genome, with the same optimizer,
+clipping and precision.
 """
 
 from __future__ import annotations
 
-import json
-import multiprocessing
-import statistics
-import subprocess
-import sys
-import tempfile
-import time
 from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
-REPEATS = 3
+from benchmarks.rows import Row, busy_neighbour, by_turns, child, train
+
+ALONE = ("mixer=none", "baseline=false", "data.val_bases=10000", "data.eval_bases=10000")
+LARGE = ("model.embed_dim=128", "model.hidden_size=1024", "data.batch_size=64", "data.seq_len=200")
+LARGE += ("trainer.log_every_n_steps=4",)
 BARE = """
 import sys, time, hydra, torch
 from genoseq.app import build, resolvers
 from genoseq.app.cli import conf_dir
+from genoseq.app.runtime import retain_heap
+retain_heap()
 resolvers.register()
 with hydra.initialize_config_dir(str(conf_dir()), version_base="1.3"):
     cfg = hydra.compose("train", sys.argv[2:])
 data = build.build_data(cfg.data)
 data.setup("fit")
 net = build.build_module(cfg, data).net
-build.few_threads(net, cfg.data.batch_size).__enter__()
 optimizer = build.instantiate(cfg.optimizer)(net.parameters())
 precision = build.precision(cfg.trainer.precision, "cpu")
-steps, done = int(sys.argv[1]), 0
-tokens, span = data.tokenizer.encode(data.genome.codes), data.span
-begin, start, state = None, torch.randint(0, len(tokens) - span, (cfg.data.batch_size,)), None
-for step in range(-200, steps):
-    if step == 0:
-        begin = time.perf_counter()
-    if step % 32 == 0:
-        start, state = torch.randint(0, len(tokens) - 33 * span, (cfg.data.batch_size,)), None
-    batch = tokens[start[:, None] + torch.arange(span)].long()
-    start = start + cfg.data.seq_len
-    with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed"):
-        logits, state = net(batch[:, :-1], state)
-        loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), batch[:, 1:].flatten())
-    state = tuple(each.detach() for each in state)
-    optimizer.zero_grad()
-    loss.backward()
-    torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-    optimizer.step()
-print("RATE", steps * cfg.data.batch_size * cfg.data.seq_len / (time.perf_counter() - begin))
+steps, warm = int(sys.argv[1]), int(sys.argv[1]) // 10 + 1
+tokens, span, windows = data.tokenizer.encode(data.genome.codes), data.span, data.windows_per_segment
+state = None
+with build.few_threads(net, cfg.data.batch_size):
+    for step in range(-warm, steps):
+        if step == 0:
+            begin = time.perf_counter()
+        if step % windows == 0 or step == -warm:
+            start, state = torch.randint(0, len(tokens) - (windows + 1) * span, (cfg.data.batch_size,)), None
+        batch = tokens[start[:, None] + torch.arange(span)].long()
+        start = start + cfg.data.seq_len
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16-mixed"):
+            logits, state = net(batch[:, :-1], state)
+            loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1).float(), batch[:, 1:].flatten())
+        state = tuple(each.detach() for each in state)
+        optimizer.zero_grad()
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimizer.step()
+    print("VALUE", steps * cfg.data.batch_size * cfg.data.seq_len / (time.perf_counter() - begin))
 """
 
 
-def bare(steps: int) -> float:
-    """Return the tokens a second of a bare loop."""
-    command = [sys.executable, "-c", BARE, str(steps), "trainer=cpu"]
-    done = subprocess.run(command, check=True, capture_output=True, text=True)
-    return float(done.stdout.rpartition("RATE ")[2])
+def trained(steps: int, *overrides: str, env: dict[str, str] | None = None) -> float:
+    """Return the tokens a second of a run of the command."""
+    return float(train(f"trainer.max_steps={steps}", *ALONE, *overrides, env=env)["steady"])
 
 
-def trained(steps: int, *overrides: str) -> dict[str, float]:
-    """Return the result of a run of the command."""
-    with tempfile.TemporaryDirectory() as folder:
-        words = ["trainer=cpu", f"trainer.max_steps={steps}", f"hydra.run.dir={folder}/run", *overrides]
-        command = [sys.executable, "-m", "genoseq.train", *words]
-        subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-        result: dict[str, float] = json.loads((Path(folder) / "run" / "result.json").read_text())
-        return result
+def rows(quick: bool) -> Iterator[Row]:
+    """Measure."""
+    steps, few, repeats = (20, 2, 1) if quick else (1500, 20, 2)
 
-
-def _spin() -> None:
-    while True:
-        pass
-
-
-@contextmanager
-def busy_neighbour() -> Iterator[None]:
-    """Keep one core busy."""
-    process = multiprocessing.Process(target=_spin, daemon=True)
-    process.start()
-    time.sleep(0.2)
-    try:
-        yield
-    finally:
-        process.kill()
-
-
-def ratio(what: str, one: list[float], other: list[float]) -> str:
-    """Return a line of two medians, and the median and range of their ratio."""
-    ratios = [a / b for a, b in zip(one, other, strict=True)]
-    spread = f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"
-    return f"{what}: {statistics.median(one):,.0f} and {statistics.median(other):,.0f} tokens/s, ratio {spread}"
-
-
-def main(steps: str = "2000") -> None:
-    """Print the rows."""
-    n, key = int(steps), "train/tokens_per_second"
-    ours, theirs, beside = [], [], []
-    for _ in range(REPEATS):
-        ours.append(trained(n, "mixer=none", "baseline=false")[key])
-        theirs.append(bare(n))
+    def beside() -> float:
         with busy_neighbour():
-            beside.append(trained(n, "mixer=none", "baseline=false")[key])
-    print(ratio("genoseq.train, and a bare loop", ours, theirs))
-    print(ratio("beside a busy process, and alone", beside, ours))
+            return trained(steps)
 
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])
+    calls = [lambda: trained(steps), lambda: child(BARE, str(steps), "trainer=cpu"), beside]
+    ours, bare, *busy = by_turns(repeats, *calls[: 2 if quick else 3])
+    yield Row("genoseq.train, demo", "a bare PyTorch loop", "tokens/s", ours, bare, ">= 0.89")
+    if quick:
+        return
+    yield Row("the demo beside a busy process", "alone", "tokens/s", busy[0], ours, ">= 0.77")
+    calls = [lambda: trained(few, *LARGE), lambda: child(BARE, str(few), "trainer=cpu", *LARGE)]
+    ours, bare = by_turns(repeats, *calls)
+    yield Row("genoseq.train, Model 1's size", "a bare PyTorch loop", "tokens/s", ours, bare, ">= 0.97")
+    two, env = ("trainer=ddp_cpu", "trainer.devices=2"), {"OMP_NUM_THREADS": "1"}
+    calls = [lambda: trained(steps, *two, env=env), lambda: trained(steps, env={"OMP_NUM_THREADS": "2"})]
+    ours, one = by_turns(repeats, *calls)
+    yield Row("two processes (DDP), demo", "one with two threads", "tokens/s", ours, one, ">= 0.9")

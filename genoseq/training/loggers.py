@@ -117,7 +117,10 @@ def log_config(trainer: Trainer, config: dict[str, Any], text: str, overrides: M
     settings = {
         key: value if isinstance(value, (int, float, str)) else str(value)
         for key, value in flatten(config).items()
-        if key.startswith(HPARAMS) and not key.startswith("data.eval_") and not key.endswith("_") and value is not None
+        if key.startswith(HPARAMS)
+        and not key.startswith(("data.eval_", "data.val_"))
+        and not key.endswith("_")
+        and value is not None
     }
     for logger in trainer.loggers:
         if not isinstance(logger, TensorBoardLogger):
