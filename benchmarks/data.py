@@ -89,21 +89,21 @@ class Windows(Dataset[tuple[Tensor, Tensor]]):
 
 
 def feeding(genome: Path, seq_len: int, workers: Sequence[int], least: float) -> Iterator[Row]:
-    """Compare batches of 64 windows with a DataLoader's."""
-    data = GenomeData(str(genome), CharTokenizer, ContiguousSplit(), seq_len, 64)
+    """Compare batches of 512 windows with a DataLoader's."""
+    data = GenomeData(str(genome), CharTokenizer, ContiguousSplit(), seq_len, 512)
     data.setup("fit")
-    windows = TrainingWindows(data.parts, data.vocabulary, seq_len, 64, 0)
+    windows = TrainingWindows(data.parts, data.vocabulary, seq_len, 512, 0)
     steps = iter(range(10**9))
 
     def feed() -> None:
         data.on_after_batch_transfer(windows[next(steps)])
 
     for count in workers:
-        loader = DataLoader(Windows(data.genome.codes, seq_len), 64, shuffle=True, num_workers=count, drop_last=True)
+        loader = DataLoader(Windows(data.genome.codes, seq_len), 512, shuffle=True, num_workers=count, drop_last=True)
         batches = iter(loader)
         next(batches)
         calls = (feed, partial(next, batches))
-        ours, theirs = by_turns(3, *(partial(rate, call, 64, least) for call in calls))
+        ours, theirs = by_turns(3, *(partial(rate, call, 512, least) for call in calls))
         what, against = f"feeding, seq_len {seq_len}", f"a DataLoader, {count} workers"
         yield Row(what, against, "windows/s", ours, theirs, ">= 50", "feeding | seq_len", seq_len)
     if seq_len == 10:

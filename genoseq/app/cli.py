@@ -70,7 +70,6 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], T]], Callable[
         @functools.wraps(task)
         def guarded(cfg: DictConfig) -> T | float:
             retain_heap()
-            limit_openmp_spin()
             in_sweep = HydraConfig.get().mode == RunMode.MULTIRUN
             try:
                 if missing := sorted(OmegaConf.missing_keys(cfg)):
@@ -101,6 +100,7 @@ def command(config_name: str) -> Callable[[Callable[[DictConfig], T]], Callable[
         @functools.wraps(main)
         def run() -> T:
             exit_with_parent()
+            limit_openmp_spin()
             forget_foreign_schemas()
             resolvers.register()
             sys.argv[1:] = quote_paths(with_aliases(sys.argv[1:]))

@@ -55,7 +55,7 @@ class Gather:
     """Token lookup on one device: ``Tokenizer.encode`` of the genome, and the table to the other strand."""
 
     def __init__(self, tokens: Tensor, reverse_complement: Tensor, stride: int) -> None:
-        self.tokens, self.reverse_complement, self.stride = tokens, reverse_complement, stride
+        self.tokens, self.reverse_complement, self.stride = tokens, reverse_complement.to(tokens.dtype), stride
 
     def to(self, device: torch.device) -> Gather:
         """Return the same lookup on `device` (a byte or two a base moves there once)."""
@@ -63,14 +63,18 @@ class Gather:
 
     def __call__(self, batch: Batch) -> Tensor:
         """Return the batch's tokens, int64 (B, length + 1)."""
-        offset = torch.arange(batch.length + 1, device=self.tokens.device) * self.stride
-        if batch.flip is None:
+        if batch.block is not None:
             # a stream that ended before its neighbours is read further, even past the genome's end; unscored
+            offset = torch.arange(batch.length + 1, device=self.tokens.device) * self.stride
             return self.tokens[(batch.starts[:, None] + offset).clamp_(max=len(self.tokens) - 1)].long()
-        # the other strand visits the same positions from the right-hand end
-        order = torch.where(batch.flip[:, None], offset.flip(0), offset)
-        tokens = self.tokens[batch.starts[:, None] + order].long()
-        return torch.where(batch.flip[:, None], self.reverse_complement[tokens], tokens)
+        # a view with a row a start, of which whole rows are copied: faster than by an index of every token
+        rows = len(self.tokens) - batch.length * self.stride
+        tokens = self.tokens.as_strided((rows, batch.length + 1), (1, self.stride))[batch.starts]
+        if batch.flip is not None:
+            # the other strand visits the same positions from the right-hand end
+            turned = self.reverse_complement.index_select(0, tokens.flip(1).flatten().int()).view_as(tokens)
+            tokens = torch.where(batch.flip[:, None], turned, tokens)
+        return tokens.long()
 
 
 class WindowIndex:
@@ -128,13 +132,15 @@ class TrainingWindows(Dataset[Batch]):
         self.windows_per_segment, self.stride = windows_per_segment, vocabulary.stride
         self.segments = WindowIndex(parts.train, vocabulary.span(seq_len * windows_per_segment), parts.window_stride)
 
-        self._drawn: tuple[int, Starts, NDArray[np.bool_]] | None = None  # a segment's windows follow one another
+        self._together = max(1, 4096 // batch_size)  # segments: numpy takes hardly longer for many than for one
+        self._drawn: tuple[int, Starts, NDArray[np.bool_]] | None = None
 
     def __getitem__(self, step: int) -> Batch:
         segment, window = divmod(step, self.windows_per_segment)
-        if self._drawn is None or self._drawn[0] != segment:
-            self._drawn = segment, *self._draw(segment)
-        _, starts, flip = self._drawn
+        block, row = divmod(segment, self._together)
+        if self._drawn is None or self._drawn[0] != block:
+            self._drawn = block, *self._draw(block)
+        starts, flip = (drawn[row] for drawn in self._drawn[1:])
         # a reversed row reads its segment from the right-hand end
         skipped = np.where(flip, self.windows_per_segment - 1 - window, window) * self.seq_len * self.stride
         return Batch(
@@ -145,13 +151,15 @@ class TrainingWindows(Dataset[Batch]):
             continues=window > 0,
         )
 
-    def _draw(self, segment: int) -> tuple[Starts, NDArray[np.bool_]]:
-        """Return where the rows' segments start, and whether each is read on the other strand."""
+    def _draw(self, block: int) -> tuple[Starts, NDArray[np.bool_]]:
+        """Return where the rows of some segments start, and whether each is read on the other strand."""
+        segment = block * self._together + np.arange(self._together)[:, None]
         g = (segment * self.world_size + self.rank) * self.batch_size + np.arange(self.batch_size)
-        flip = np.zeros(len(g), dtype=bool)
+        flip = np.zeros(g.shape, dtype=bool)
         if self.reverse_complement:
             flip = hashing.uniform((self.seed, Stream.STRAND), g) < 0.5
-        return _draw(self.parts, self.segments, "train", (self.seed, Stream.TRAINING_WINDOWS), g), flip
+        starts = _draw(self.parts, self.segments, "train", (self.seed, Stream.TRAINING_WINDOWS), g.flatten())
+        return starts.reshape(g.shape), flip
 
 
 def fit_windows_per_segment(parts: Parts, vocabulary: Vocabulary, seq_len: int, wanted: int) -> int:

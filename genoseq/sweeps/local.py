@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,7 @@ from typing import Any
 from genoseq.errors import UserError
 from genoseq.sweeps.jobs import Job, processes
 from genoseq.sweeps.launcher import Backend, Ended, Started
-from genoseq.sweeps.process import Process, thread_variables
+from genoseq.sweeps.process import Process, import_ahead, thread_variables
 
 _POLL = 0.1  # seconds between looks at the processes
 
@@ -80,6 +81,7 @@ class Local(Backend):
     n_jobs: int | None = None
 
     def __post_init__(self) -> None:
+        self._fork = False
         self._free: list[Slot] = []
         self._new: list[tuple[Job, Started]] = []
         self._running: list[tuple[Job, Slot, Process]] = []
@@ -95,13 +97,17 @@ class Local(Backend):
         if per_job is None:
             per_job = max(processes(trainer, len(gpus)) for trainer in trainers)
         self._free = make_slots(gpus, per_job, self.n_jobs, jobs)
+        # what has found GPUs must not fork, and the ranks of a job start its command again
+        self._fork = sys.platform == "linux" and not gpus and per_job == 1 and jobs > 1
         return len(self._free)
 
     def start(self, jobs: Sequence[Job]) -> None:
         """Start each job in a free slot."""
+        if self._fork:
+            import_ahead()
         for job in jobs:
             slot = self._free.pop(0)
-            self._running.append((job, slot, Process(job, slot.environment)))
+            self._running.append((job, slot, Process(job, slot.environment, fork=self._fork)))
             self._new.append((job, Started(slot.label)))
 
     def poll(self) -> Iterator[tuple[Job, Started | Ended]]:

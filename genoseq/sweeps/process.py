@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import atexit
+import importlib
+import multiprocessing
 import os
+import runpy
 import signal
 import subprocess
-from collections.abc import Collection, Mapping
+import sys
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,6 +21,10 @@ LIMIT = "GENOSEQ_THREADS"
 STOP = ".stop"
 SAVE, KILL = "save", "kill"
 _POLL = 0.5  # seconds between looks at the stop file
+_HEAVY = [
+    *("torch", "lightning.pytorch", "torchmetrics.classification", "torch.utils.tensorboard"),
+    *("numba", "pandas", "matplotlib.pyplot"),
+]
 
 
 def thread_variables(threads: int) -> dict[str, str]:
@@ -39,19 +48,84 @@ def request_stop(sweep: Path, request: str) -> None:
     write_atomic(sweep / STOP, request)
 
 
+def import_ahead() -> None:
+    """Import what every job needs, which takes seconds, so that forks of this process have it at once."""
+    for name in _HEAVY:
+        with suppress(ImportError):  # the job says so
+            importlib.import_module(name)
+
+
+class _Fork:
+    """A fork of this process that runs ``python -m MODULE …``, with what subprocess.Popen has to follow it."""
+
+    def __init__(self, command: Sequence[str], env: Mapping[str, str], log: Path) -> None:
+        context = multiprocessing.get_context("fork")  # type: ignore[attr-defined,unused-ignore]
+        self._process = context.Process(target=_run, args=(command, env, log))
+        self._process.start()
+        self.pid = int(self._process.pid or 0)
+        with suppress(PermissionError, ProcessLookupError):  # it does so too: whoever is first
+            os.setpgid(self.pid, self.pid)
+
+    def poll(self) -> int | None:
+        """Return the exit code, None while it runs."""
+        code: int | None = self._process.exitcode
+        return code
+
+    def wait(self, timeout: float) -> None:
+        """Wait for its end."""
+        self._process.join(timeout)
+
+
+def _run(command: Sequence[str], env: Mapping[str, str], log: Path) -> None:
+    """Be the process of a command in a fork: as a new interpreter would, and with the code that it would end with."""
+    from hydra.core.global_hydra import GlobalHydra
+    from hydra.core.hydra_config import HydraConfig
+
+    os.setpgid(0, 0)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
+    with log.open("ab") as file:
+        for descriptor in (1, 2):
+            os.dup2(file.fileno(), descriptor)
+    # the streams of this process may be locked by a thread that is not in the fork
+    sys.stdout, sys.stderr = (open(n, "w", buffering=1, closefd=False) for n in (1, 2))  # noqa: SIM115
+    os.environ.clear()
+    os.environ.update(env)
+    if "torch" in sys.modules and (threads := env.get("OMP_NUM_THREADS")):
+        sys.modules["torch"].set_num_threads(int(threads))  # OpenMP has read its own long ago
+    GlobalHydra.instance().clear()
+    HydraConfig.instance().cfg = None
+    atexit._clear()
+    _, _, module, *sys.argv[1:] = command
+    sys.path[0] = str(Path.cwd())
+    try:
+        runpy.run_module(module, run_name="__main__", alter_sys=True)
+    finally:
+        atexit._run_exitfuncs()
+
+
 class Process:
     """Start a job's command in a process group of its own, its output appended to the job's log.
 
     A Ctrl-C in the terminal does not reach it, nor do the signals in `blocked`. On Linux it gets SIGTERM when the
-    thread that started it is gone.
+    thread that started it is gone. With `fork` it is a fork of this process, which `import_ahead` has prepared.
     """
 
     def __init__(
-        self, job: Job, env: Mapping[str, str], cwd: Path | None = None, blocked: Collection[signal.Signals] = ()
+        self,
+        job: Job,
+        env: Mapping[str, str],
+        cwd: Path | None = None,
+        blocked: Collection[signal.Signals] = (),
+        fork: bool = False,
     ) -> None:
         self._sweep, self._asked = job.folder.parent, False
         job.folder.mkdir(parents=True, exist_ok=True)
         environment = os.environ | {"PYTHONUNBUFFERED": "1"} | dict(env) | {"GENOSEQ_PARENT": str(os.getpid())}
+        self._popen: subprocess.Popen[bytes] | _Fork
+        if fork:
+            self._popen = _Fork(job.command, environment, job.folder / LOG)
+            return
         before = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)  # a child inherits what is blocked
         try:
             with (job.folder / LOG).open("ab") as log:

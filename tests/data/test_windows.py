@@ -86,7 +86,7 @@ def test_rows_are_the_tokens_of_their_bases_on_either_strand(
 
 def test_a_stream_may_be_read_past_the_genomes_end(make_genome):
     gather = gather_for(CharTokenizer(), make_genome("ACTG").codes)
-    assert gather(Batch(torch.tensor([2, 9]), 3)).tolist() == [[3, 4, 4, 4], [4, 4, 4, 4]]
+    assert gather(Batch(torch.tensor([2, 9]), 3, block=torch.zeros(2, 3))).tolist() == [[3, 4, 4, 4], [4, 4, 4, 4]]
 
 
 def test_moving_a_batch_moves_every_tensor():
