@@ -123,7 +123,7 @@ class Process:
         job.folder.mkdir(parents=True, exist_ok=True)
         environment = os.environ | {"PYTHONUNBUFFERED": "1"} | dict(env) | {"GENOSEQ_PARENT": str(os.getpid())}
         self._popen: subprocess.Popen[bytes] | _Fork
-        if fork:
+        if fork and job.command[1] == "-m":
             self._popen = _Fork(job.command, environment, job.folder / LOG)
             return
         before = signal.pthread_sigmask(signal.SIG_BLOCK, blocked)  # a child inherits what is blocked

@@ -76,7 +76,8 @@ def run(folder: str, job: str, script: str) -> None:
         if restart:
             env["SLURM_RESTART_COUNT"] = str(restart)
         (Path(folder) / f"{job}.state").write_text("RUNNING")
-        code = subprocess.call(["bash", script], env=env)
+        with (Path(folder) / f"{job}.err").open("a") as log:
+            code = subprocess.call(["bash", script], env=env, stderr=log)
         again = Path(folder) / f"{job}.requeue"
         if not again.exists():
             break
@@ -90,6 +91,8 @@ def srun(folder: str, words: list[str]) -> None:
         word = words.pop(0)
         if word in ("--output", "--error"):
             out[word] = words.pop(0).replace("%A_%a", job).replace("%j", job)
+    for name in out.values():  # a job may begin before submitit has made its folder
+        Path(name).parent.mkdir(exist_ok=True)
     for rank in range(int(os.environ["SLURM_NTASKS"])):
         env = os.environ | {"SLURM_PROCID": str(rank), "SLURM_LOCALID": str(rank), "SLURM_NODEID": "0"}
         files = [open(out[name].replace("%t", str(rank)), "a") for name in ("--output", "--error")]  # noqa: PTH123, SIM115

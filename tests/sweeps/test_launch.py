@@ -124,13 +124,10 @@ def wait_for(found: Callable[[], bool], process: subprocess.Popen[str]) -> None:
 
 
 def children(pid: int) -> dict[str, int]:
-    """Return the process of each running job, by the name of its folder."""
-    found = subprocess.run(["ps", "-ww", "-o", "pid=,args=", "--ppid", str(pid)], capture_output=True, text=True).stdout
-    return {
-        row.split("hydra.run.dir='")[1].split("'")[0].rsplit("/", 1)[1]: int(row.split()[0])
-        for row in found.splitlines()
-        if "hydra.run.dir=" in row
-    }
+    """Return the process of each running job, by the name of the folder that it writes its output to."""
+    found = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    logs = {int(child): os.path.realpath(f"/proc/{child}/fd/1") for child in found}
+    return {Path(log).parent.name: child for child, log in logs.items() if log.endswith("output.log")}
 
 
 LONG = ("trainer.max_steps=300", "trainer.val_every=20", "data.seq_len=16,48", "hydra.launcher.n_jobs=2")
