@@ -42,14 +42,20 @@ def to_quality(*overrides: str) -> list[float]:
     return [next((step * second for step, value in bits if value <= quality), float("inf")) for quality in QUALITIES]
 
 
-def corpus(folder: Path, genomes: int) -> Iterator[Row]:
+def corpus(folder: Path, genomes: int, steps: int) -> Iterator[Row]:
     """Compare a corpus of many genomes with one: the time to its first step the second time, and the steady state."""
     (folder / "corpus").mkdir()
     for number in range(genomes):
         made_up(folder / "corpus" / f"{number}.fa", 4.0, records=1)
     one = made_up(folder / "one.fa", 4.0, records=1)
     cache = {"GENOSEQ_CACHE": f"{folder}/cache"}
-    words = ("mixer=none", "baseline=false", "trainer.max_steps=1500")
+    words = (
+        "mixer=none",
+        "baseline=false",
+        "data.val_bases=10000",
+        "data.eval_bases=10000",
+        f"trainer.max_steps={steps}",
+    )
     rates = []
     for genome in (f"{folder}/corpus/*.fa", str(one)):
         rates.append(train(f"data.genome={genome}", *words, env=cache)["train/tokens_per_second"])
@@ -71,11 +77,11 @@ def rows(quick: bool) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         if quick:
-            yield from corpus(folder, 2)
+            yield from corpus(folder, 2, 10)
             return
         ours, report = to_quality(), to_quality(*REPORT, "trainer.max_steps=5000", "trainer.val_every=100")
         for quality, mine, theirs in zip(QUALITIES, ours, report, strict=True):
             what = f"seconds to {quality:.2f} bits per base, ecoli"
             yield Row(what, "the report's recipe", "s", [mine], [theirs], "<= 0.333")
-        yield from corpus(folder, 200)
+        yield from corpus(folder, 200, 1500)
         yield from memory(made_up(folder / "huge.fa", 3100), (10, 50_000), folder / "cache")
