@@ -23,7 +23,10 @@ log = logging.getLogger(__name__)
 LEAST = 16_000_000
 """Bases from which a genome is cached: a smaller one is read in a blink."""
 LIMIT = 20_000_000_000
-"""Bytes kept, if the environment's GENOSEQ_CACHE_LIMIT says nothing else: what was used longest ago goes first."""
+"""Bytes kept, if the environment's GENOSEQ_CACHE_LIMIT says nothing else: what was used longest ago goes first.
+
+What is larger than that is not kept, but read again by each process.
+"""
 
 _FOLDER = "tokens"
 _CHECKED, _PIECE = 64, 4096  # pieces of a file that its checksum is of, and the bytes of each
@@ -53,7 +56,7 @@ def read_files(paths: Sequence[Path], cache: Path | None) -> Contents:
             raise UserError(f"{path} is given twice: name each genome file once.")
     large = cache is not None and sum(path.stat().st_size for path in paths if path.is_file()) * 5 > LEAST
     if cache is None or not large or not all(path.is_file() for path in paths):
-        return _read(paths)
+        return _contents(_read(paths))
     stats = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
     entry = cache / _FOLDER / f"{hashlib.sha256(json.dumps(stats).encode()).hexdigest()}.json"
     try:
@@ -61,16 +64,10 @@ def read_files(paths: Sequence[Path], cache: Path | None) -> Contents:
         with FileLock(cache / _FOLDER / ".lock"):  # of those that start at once, one reads
             if found := _load(entry, paths):
                 return found
-            contents = _read(paths)
-            if len(contents.codes) >= LEAST:
-                codes = _write(entry.with_name(f"{contents.sha256}.codes"), contents.codes)
-                contents = contents._replace(codes=codes)
-                records = [(paths.index(path), rec.name, rec.start, rec.length) for path, rec in contents.records]
-                write_json(entry, contents._asdict() | {"codes": len(codes), "records": records})
-            return contents
+            return _spool(entry, paths)
     except OSError as error:
         log.warning("The genome is read anew each time: the cache %s cannot be used (%s).", entry.parent, error)
-        return _read(paths)
+        return _contents(_read(paths))
 
 
 def cached(cache: Path | None, name: str, length: int, dtype: torch.dtype, make: Callable[[], Tensor]) -> Tensor:
@@ -99,12 +96,43 @@ def size(cache: Path) -> int:
     return sum(path.stat().st_size for path in (cache / _FOLDER).glob("[!.]*"))
 
 
-def _read(paths: Sequence[Path]) -> Contents:
-    into = Sequences()
+def _read(paths: Sequence[Path], file: BinaryIO | None = None) -> Sequences:
+    into = Sequences(file)
     for path in paths:
         read_file(path, into)
-    codes = torch.frombuffer(into.codes, dtype=torch.uint8)  # shares the bytearray's memory
+    return into
+
+
+def _contents(into: Sequences, codes: Tensor | None = None) -> Contents:
+    if codes is None:
+        codes = torch.frombuffer(into.codes, dtype=torch.uint8)  # shares the bytearray's memory
     return Contents(codes, into.sha.hexdigest(), into.records, into.others.tolist(), into.lower, into.empty)
+
+
+def _spool(entry: Path, paths: Sequence[Path]) -> Contents:
+    """Read files by way of one in the cache, so that they may hold more than the memory does."""
+    part = entry.with_name(f".{os.getpid()}.part")
+    try:
+        with part.open("w+b") as file:
+            into = _read(paths, file)
+            file.write(_checksum(file, into.bases))
+        keep = LEAST <= into.bases <= _limit()
+        if keep:
+            _shrink(entry.parent, _limit() - into.bases)
+            part = part.replace(entry.with_name(f"{into.sha.hexdigest()}.codes"))
+        if (codes := _map(part, into.bases, torch.uint8)) is None:
+            raise OSError(f"{part} was changed by another program")
+        contents = _contents(into, codes)
+        if keep:
+            records = [(paths.index(path), rec.name, rec.start, rec.length) for path, rec in contents.records]
+            write_json(entry, contents._asdict() | {"codes": into.bases, "records": records})
+        return contents
+    finally:
+        entry.with_name(f".{os.getpid()}.part").unlink(missing_ok=True)  # what is mapped stays
+
+
+def _limit() -> int:
+    return int(os.environ.get("GENOSEQ_CACHE_LIMIT", LIMIT))
 
 
 def _load(entry: Path, paths: Sequence[Path]) -> Contents | None:
@@ -135,7 +163,9 @@ def _map(path: Path, length: int, dtype: torch.dtype) -> Tensor | None:
 
 def _write(path: Path, values: Tensor) -> Tensor:
     """Write a file of the cache, a checksum at its end, and return it mapped into memory."""
-    _shrink(path.parent, max(0, int(os.environ.get("GENOSEQ_CACHE_LIMIT", LIMIT)) - values.nbytes))
+    if values.nbytes > _limit():
+        return values
+    _shrink(path.parent, _limit() - values.nbytes)
     with atomic_path(path) as part, part.open("w+b") as file:
         values.numpy().tofile(file)
         file.write(_checksum(file, values.nbytes))

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from dnaio import FastaReader
@@ -45,10 +45,14 @@ class Record:
 
 
 class Sequences:
-    """The sequences of the files read so far, end to end."""
+    """The sequences of the files read so far, end to end.
 
-    def __init__(self) -> None:
-        self.codes = bytearray()  # one id per base
+    Their codes, one id a base, go to `file`, if there is one, else to ``codes`` in memory.
+    """
+
+    def __init__(self, file: BinaryIO | None = None) -> None:
+        self.codes, self.file = bytearray(), file
+        self.bases = 0
         self.sha = hashlib.sha256()  # of the upper-case letters
         self.others = np.zeros(256, dtype=np.int64)  # counts of the letters outside ACGT, by byte
         self.lower = 0  # lower-case letters
@@ -59,7 +63,7 @@ class Sequences:
         """Append nucleotide letters, blanks left out; return the first other letter, if there is one."""
         if letters.isascii() and not (bare := letters.encode()).translate(None, b"ACGT"):  # all of most genomes
             self.sha.update(bare)
-            self.codes += bare.translate(_CODES)
+            self._put(bare.translate(_CODES))
             return None
         if wrong := _NO_NUCLEOTIDE.search(letters):
             return wrong.group()
@@ -70,13 +74,20 @@ class Sequences:
         if others := upper.translate(None, b"ACGT"):
             self.others += np.bincount(np.frombuffer(others, dtype=np.uint8), minlength=256)
         self.sha.update(upper)
-        self.codes += upper.translate(_CODES)
+        self._put(upper.translate(_CODES))
         return None
+
+    def _put(self, codes: bytes) -> None:
+        self.bases += len(codes)
+        if self.file is None:
+            self.codes += codes
+        else:
+            self.file.write(codes)
 
 
 def read_file(path: Path, into: Sequences) -> None:
     """Append one file to ``into``; raise ``UserError`` if it is not a whole nucleotide sequence file."""
-    before = len(into.codes)
+    before = into.bases
     names: set[str] = set()
     name = ""
     with open_file(path) as stream:
@@ -87,7 +98,7 @@ def read_file(path: Path, into: Sequences) -> None:
         is_fasta = head.startswith(b">")
         records = _fasta(stream) if is_fasta else _plain(stream, file_stem(path))
         for number, (header, pieces) in enumerate(records, int(is_fasta)):
-            start = len(into.codes)
+            start = into.bases
             name = (header.split() or [f"unnamed{number}"])[0] if is_fasta else header
             if name in names:
                 place = _place(path, number)
@@ -96,11 +107,11 @@ def read_file(path: Path, into: Sequences) -> None:
             for piece in pieces:
                 if wrong := into.append(piece):
                     raise _wrong_letter(path, number, name, wrong)
-            if length := len(into.codes) - start:
+            if length := into.bases - start:
                 into.records.append((path, Record(name, start, length)))
             else:
                 into.empty.append(name)
-    if len(into.codes) == before:
+    if into.bases == before:
         raise UserError(f"{path} has no sequence, only headers (the last is {name!r}): give a file with nucleotides.")
 
 

@@ -75,6 +75,9 @@ def test_what_was_used_longest_ago_goes_first_and_a_cache_that_cannot_be_used_st
     for name in ("klebsiella_pKPHS6.fa", "klebsiella_plasmids.fa.gz"):
         read_genome([FILES / name], cache=tmp_path)
     assert [file.stat().st_size for file in tmp_path.glob("tokens/*.codes")] == [8412 + 32]
+    monkeypatch.setenv("GENOSEQ_CACHE_LIMIT", "1000")
+    before = size(tmp_path)
+    assert len(read_genome([FILES / "klebsiella_pKPHS6.fa"], cache=tmp_path)) == 1308 and size(tmp_path) == before
     (tmp_path / "taken" / "tokens").mkdir(parents=True)
     (tmp_path / "taken" / "tokens" / ".lock").mkdir()
     assert len(read_genome([FILES / "klebsiella_pKPHS6.fa"], cache=tmp_path / "taken")) == 1308
