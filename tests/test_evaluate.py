@@ -111,6 +111,7 @@ def test_a_sample_of_a_long_test_part(evaluate: Callable[..., Any], train: Calla
         total = totals(evaluate(*overrides, run=sampled))
         same = [total[key] == pytest.approx(result[key]) for key in ("test/bits_per_base", "imm/bits_per_base")]
         assert all(same) if not overrides else not any(same)
+        assert total["test/part"] == "test part" + ("" if "null" in str(overrides) else ", sampled")
     assert totals(evaluate(f"data.genome={SMALL}", run=sampled))["test/bases"] > 400
 
 

@@ -124,8 +124,10 @@ def few_threads(net: torch.nn.Module, rows: int) -> Iterator[None]:
     if not chosen and any(isinstance(module, torch.nn.RNNBase) for module in net.modules()):
         macs = rows * sum(p.numel() for p in net.parameters())
         torch.set_num_threads(max(1, min(threads, macs // MACS_A_THREAD)))
-    yield
-    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def precision(wanted: str, accelerator: str) -> str:

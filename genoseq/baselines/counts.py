@@ -314,7 +314,8 @@ class Counts:
             and counts once they are read.
         """
         direct, first, orders = self._direct, self._table.first, len(self.orders)
-        parts = list(passes(bases(intervals), bases(self._intervals) * (direct < orders), size))
+        counted = max(1, bases(self._intervals)) if direct < orders else 0
+        parts = list(passes(bases(intervals), counted, size))
         longest = max((high - low for low, high in parts), default=0)
         slots = 3 * (longest + LONGEST) * (orders - direct) // 2 + 1
         counts = np.zeros((1 + self._both + adaptive, first[-1] + slots, 4), dtype=np.uint32)
@@ -359,7 +360,7 @@ class Counts:
 def passes(total: int, counted: int, size: int) -> Iterator[tuple[int, int]]:
     """Yield which of `total` bases each pass over so many counted ones is asked for: from where to where.
 
-    Each is asked for a multiple of `size`; without counted bases there is one pass.
+    Each is asked for a multiple of `size`; of no counted bases, there is one pass.
     """
     part = size * max(1, -(-total // (size * PASSES)), counted // (size * SHARE)) if counted else max(1, total)
     yield from ((low, min(low + part, total)) for low in range(0, total, part))

@@ -199,7 +199,7 @@ class Repeats:
         With `adaptive`, the second mode looks for occurrences in the bases that were read before, too.
         """
         pointers, length = np.zeros((1 + adaptive, 2), dtype=_POINTER), self._length
-        for low, high in passes(bases(intervals), bases(self._intervals), size):
+        for low, high in passes(bases(intervals), max(1, bases(self._intervals)), size):
             slots = 3 * (high - low + len(intervals) + 1)  # two words a base, and one at an interval's end
             places = (np.full(slots, -1) for _ in range(2))
             words = _Words(np.zeros(slots, np.uint64), np.zeros(slots, np.uint8), *places)

@@ -14,6 +14,7 @@ from rich.table import Table
 
 from genoseq.baselines.fit import CHANCE, Baselines, score_parts, scored_intervals
 from genoseq.baselines.scoring import Score
+from genoseq.data.intervals import bases
 from genoseq.evaluation.blocks import Sums, prefixed
 from genoseq.evaluation.leakage import leakage, leakage_on_other_genome
 from genoseq.report.result import baselines_result, data_result, provenance
@@ -78,10 +79,11 @@ def evaluation_result(
     result |= CHANCE
     if training_data is not None:
         result |= leakage(data) if training_data is data else leakage_on_other_genome(training_data, data)
+    sampled = ", sampled" if bases(data.scored_parts.test) < bases(data.parts.test) else ""
     result |= {
         "test/mode": "frozen",
         "test/tokens": sum(row["tokens"] for row in rows),
-        "test/part": "test part" if training_data is data else "whole genome",
+        "test/part": ("test part" if training_data is data else "whole genome") + sampled,
         **data_result(data),
         "checkpoint": str(Path(cfg.ckpt).resolve()),
         "checkpoint/genome": metadata["genome"]["name"],
