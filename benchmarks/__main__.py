@@ -15,6 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.rows import HEADER, RESULTS, Row, write
+from genoseq.app.runtime import trim_heap
 
 NAMES = ("step", "training", "around", "data", "use", "launcher")
 LONG = ("scale",)
@@ -40,9 +41,12 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         for name in asked.names or (NAMES + LONG if asked.quick else NAMES):
             begin = time.perf_counter()
-            rows = list(importlib.import_module(f"benchmarks.{name}").rows(quick=asked.quick))
+            rows: list[Row] = []
+            for row in importlib.import_module(f"benchmarks.{name}").rows(quick=asked.quick):
+                rows.append(row)
+                write(name, rows, Path(folder) if asked.quick else RESULTS)  # a long one may be stopped
+            trim_heap()
             show(rows)
-            write(name, rows, Path(folder) if asked.quick else RESULTS)
             print(f"{name}: {time.perf_counter() - begin:.0f} s", flush=True)
 
 

@@ -26,16 +26,16 @@ def loop_seconds(result: dict[str, Any]) -> float:
     return float(result["train/steps"]) * 32 * 32 / float(result["train/tokens_per_second"])
 
 
-def made_up(path: Path, megabases: float, records: int | None = None) -> Path:
+def made_up(path: Path, megabases: float, records: int | None = None, seed: int = 0) -> Path:
     """Write FASTA of mutated copies of the bundled genome: one base in twenty to one in five is another."""
-    draw, codes = np.random.default_rng(0), load_genome("hpylori").codes.numpy()
+    draw, codes = np.random.default_rng(seed), load_genome("hpylori").codes.numpy()
     letters = np.frombuffer(b"NACTG", np.uint8)
     size = round(megabases * 1e6)
     with path.open("wb") as file:
         for number in range(records or -(-size // len(codes))):
-            length = min(len(codes), size // records if records else size - number * len(codes))
-            changed = draw.random(length) < draw.uniform(0.05, 0.2)
-            copy = np.where(changed, draw.integers(1, 5, length), np.roll(codes, draw.integers(len(codes)))[:length])
+            length = size // records if records else min(len(codes), size - number * len(codes))
+            source = np.resize(np.roll(codes, draw.integers(len(codes))), length)
+            copy = np.where(draw.random(length) < draw.uniform(0.05, 0.2), draw.integers(1, 5, length), source)
             lines = letters[copy].tobytes()
             file.write(b">copy%d\n" % number)
             file.writelines(lines[at : at + 70] + b"\n" for at in range(0, length, 70))

@@ -46,7 +46,7 @@ for stage in ("fit", "test"):
     data.setup(stage)
 data.trainer = SimpleNamespace(global_rank=0, world_size=1, global_step=0, max_steps=9, accumulate_grad_batches=1)
 held_by = [data.train_dataloader(), data.val_dataloader(), data.test_dataloader()]
-int(data.genome.codes.sum())  # every page
+int(data.genome.codes[::1024].sum())  # every page
 if len(sys.argv) > 4:  # until all are here
     Path(sys.argv[4], str(time.time())).touch()
     while len(list(Path(sys.argv[4]).iterdir())) < int(sys.argv[5]):
