@@ -104,6 +104,8 @@ def _is_dense(tensor: Tensor) -> bool:
 def restore_data(metadata: dict[str, Any], trust: Sequence[str] = (), **given: Any) -> GenomeData:
     """Build the data that a checkpoint was trained on, with some arguments given anew."""
     config = metadata["config"]["data"]
+    if config.get("_target_") == f"{GenomeData.__module__}.GenomeData":
+        config = {"val_bases": None, "eval_bases": None} | config  # an earlier genoseq scored all
     # folders of the machine that trained are searched where they exist, never written to
     recorded = (config.get(name) for name in ("genome_dir", "cache_dir"))
     folder = next((path for path in recorded if isinstance(path, str) and Path(path).is_dir()), None)

@@ -87,7 +87,9 @@ def shared_file(data: GenomeData, folder: Path | None, what: str) -> Path | None
     if folder is None:
         return None
     parts = data.scored_parts
-    key = hashlib.sha256(f"{data.genome.sha256} {data.span} {parts.hash_key} {parts.shares}".encode())
+    rule = parts.hash_key, parts.shares, parts.window_stride
+    lengths = [len(parts.of(stage)) for stage in STAGES]
+    key = hashlib.sha256(f"{data.genome.sha256} {data.span} {rule} {lengths}".encode())
     for stage in STAGES:
         key.update(parts.of(stage).tobytes())
     return folder / f"{key.hexdigest()[:16]}-{what}.json"

@@ -57,6 +57,7 @@ def read_files(paths: Sequence[Path], cache: Path | None) -> Contents:
     large = cache is not None and sum(path.stat().st_size for path in paths if path.is_file()) * 5 > LEAST
     if cache is None or not large or not all(path.is_file() for path in paths):
         return _contents(_read(paths))
+    _limit()  # refused before anything is read
     stats = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
     entry = cache / _FOLDER / f"{hashlib.sha256(json.dumps(stats).encode()).hexdigest()}.json"
     try:
@@ -88,7 +89,10 @@ def cached(cache: Path | None, name: str, length: int, dtype: torch.dtype, make:
 
 def clear(cache: Path) -> tuple[int, int]:
     """Remove the cached tokens, not the genomes that were fetched; return how many files and bytes they were."""
-    return _shrink(cache / _FOLDER, 0)
+    if not (cache / _FOLDER).is_dir():
+        return 0, 0
+    with FileLock(cache / _FOLDER / ".lock"):
+        return _shrink(cache / _FOLDER, 0)
 
 
 def size(cache: Path) -> int:
@@ -132,7 +136,10 @@ def _spool(entry: Path, paths: Sequence[Path]) -> Contents:
 
 
 def _limit() -> int:
-    return int(os.environ.get("GENOSEQ_CACHE_LIMIT", LIMIT))
+    text = os.environ.get("GENOSEQ_CACHE_LIMIT") or str(LIMIT)
+    if not text.isdecimal():
+        raise UserError(f"GENOSEQ_CACHE_LIMIT must be a number of bytes, such as {LIMIT}, got {text}")
+    return int(text)
 
 
 def _load(entry: Path, paths: Sequence[Path]) -> Contents | None:
@@ -158,7 +165,8 @@ def _map(path: Path, length: int, dtype: torch.dtype) -> Tensor | None:
     except FileNotFoundError:
         return None
     os.utime(path)
-    return torch.from_file(str(path), shared=False, size=length, dtype=dtype)
+    found: Tensor = torch.from_file(str(path), shared=False, size=length, dtype=dtype)
+    return found
 
 
 def _write(path: Path, values: Tensor) -> Tensor:
@@ -187,7 +195,13 @@ def _checksum(file: BinaryIO, size: int) -> bytes:
 
 
 def _shrink(folder: Path, most: int) -> tuple[int, int]:
-    """Remove what was used longest ago until no more than `most` bytes are left; return the files and bytes removed."""
+    """Remove what was used longest ago until no more than `most` bytes are left; return the files and bytes removed.
+
+    What processes that were killed left unfinished goes first: the lock is held.
+    """
+    for path in folder.glob(".*.part*"):
+        if not path.name.startswith(f".{os.getpid()}."):
+            path.unlink(missing_ok=True)
     files = sorted((path for path in folder.glob("[!.]*")), key=lambda path: path.stat().st_mtime)
     left, removed = sum(path.stat().st_size for path in files), 0
     before = left

@@ -145,6 +145,11 @@ class GenomeData(LightningDataModule):
         """The parts, of a long validation or test part the pieces that are scored."""
         if self.parts.splits_windows:
             return self.parts
+        for name, most in (("val_bases", self.val_bases), ("eval_bases", self.eval_bases)):
+            if most is not None and most < self.span:
+                raise UserError(
+                    f"data.{name}={most} is less than a window of data.seq_len={self.seq_len}: {self.span:,}"
+                )
         val, test = self.parts.val, self.parts.test
         piece = max(4096, 4 * self.span)  # where windows are scored one by one, most of a piece is in one
         val = val if self.val_bases is None else spread(val, self.val_bases, piece)[0]

@@ -69,10 +69,13 @@ class Genome:
         )
 
     def reverse_complement(self) -> Genome:
-        """Return the other strand, its records in reverse: base i pairs with base ``len(self) - 1 - i``."""
+        """Return the other strand, its records in reverse: base i pairs with base ``len(self) - 1 - i``.
+
+        It has no SHA-256, by which the cache would take it for this one.
+        """
         codes = _COMPLEMENT[self.codes.flip(0).long()]
         records = tuple(replace(record, start=len(self) - record.end) for record in reversed(self.records))
-        return replace(self, codes=codes, records=records)
+        return replace(self, codes=codes, records=records, sha256="")
 
 
 def read_genome(

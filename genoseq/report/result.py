@@ -43,9 +43,12 @@ def data_result(data: GenomeData) -> dict[str, Any]:
         "genome/unknown": sum(g.unknown.values()),
         "tokens/k": v.k,
         "tokens/stride": v.stride,
-        "test/bases": bases(data.scored_parts.test),
         "split/leaks": data.parts.overlap(data.span),
-        **({"split/window_stride": data.parts.window_stride} if data.parts.splits_windows else {}),
+        **(
+            {"split/window_stride": data.parts.window_stride}
+            if data.parts.splits_windows
+            else {"test/bases": bases(data.scored_parts.test)}
+        ),
     }
 
 

@@ -61,7 +61,10 @@ class _Fork:
     def __init__(self, command: Sequence[str], env: Mapping[str, str], log: Path) -> None:
         context = multiprocessing.get_context("fork")  # type: ignore[attr-defined,unused-ignore]
         self._process = context.Process(target=_run, args=(command, env, log))
+        # a signal in between would find the handler of this process in that one
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGINT, signal.SIGTERM))
         self._process.start()
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
         self.pid = int(self._process.pid or 0)
         with suppress(PermissionError, ProcessLookupError):  # it does so too: whoever is first
             os.setpgid(self.pid, self.pid)
@@ -85,6 +88,7 @@ def _run(command: Sequence[str], env: Mapping[str, str], log: Path) -> None:
     for number, handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGTERM, signal.SIG_DFL)):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, handler)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, (signal.SIGINT, signal.SIGTERM))
     with log.open("ab") as file:
         for descriptor in (1, 2):
             os.dup2(file.fileno(), descriptor)

@@ -9,7 +9,8 @@ import pytest
 from genoseq.baselines import fit
 from genoseq.baselines.fit import Baselines, baseline_lines, write_orders
 from genoseq.data.datamodule import GenomeData
-from genoseq.data.split import ContiguousSplit, RandomWindowsSplit, Split
+from genoseq.data.intervals import as_intervals
+from genoseq.data.split import ContiguousSplit, Parts, RandomWindowsSplit, Split
 from genoseq.data.tokenizer import CharTokenizer
 from genoseq.evaluation.leakage import leakage
 from genoseq.files import read_metrics
@@ -79,6 +80,15 @@ def test_runs_on_the_same_parts_share_what_is_measured(
     assert again.imm.strengths.tolist() == one.imm.strengths.tolist()
     with pytest.raises(TypeError):
         Baselines.fit(data(ContiguousSplit(test=0.3)), tmp_path / "shared")  # other parts
+    strides = [fit.shared_file(data(RandomWindowsSplit(window_stride=n)), tmp_path, "test") for n in (1, 25)]
+    assert len(set(strides)) == 2
+    made = data(ContiguousSplit())
+    files = set()
+    for cut in (1, 2):  # the same intervals, cut otherwise
+        three = as_intervals([(0, 1000), (1000, 2000), (2000, 3000)])
+        made.parts = Parts(three[:cut], three[cut:], three[:0])
+        files.add(fit.shared_file(made, tmp_path, "test"))
+    assert len(files) == 2
 
 
 def test_every_order_is_measured_when_asked(

@@ -13,6 +13,7 @@ from genoseq.data.datamodule import GenomeData
 from genoseq.data.genome import Genome, read_genome
 from genoseq.data.split import ContiguousSplit
 from genoseq.data.tokenizer import KmerTokenizer
+from genoseq.errors import UserError
 
 FILES = Path(__file__).parent / "files"
 
@@ -78,6 +79,13 @@ def test_what_was_used_longest_ago_goes_first_and_a_cache_that_cannot_be_used_st
     monkeypatch.setenv("GENOSEQ_CACHE_LIMIT", "1000")
     before = size(tmp_path)
     assert len(read_genome([FILES / "klebsiella_pKPHS6.fa"], cache=tmp_path)) == 1308 and size(tmp_path) == before
+    (tmp_path / "tokens" / ".1.part").touch()  # of a process that was killed
+    clear(tmp_path)
+    assert [path.name for path in (tmp_path / "tokens").iterdir()] == [".lock"]
+    monkeypatch.setenv("GENOSEQ_CACHE_LIMIT", "20GB")
+    with pytest.raises(UserError, match="GENOSEQ_CACHE_LIMIT must be a number of bytes"):
+        read_genome([FILES / "klebsiella_pKPHS6.fa"], cache=tmp_path)
+    monkeypatch.delenv("GENOSEQ_CACHE_LIMIT")
     (tmp_path / "taken" / "tokens").mkdir(parents=True)
     (tmp_path / "taken" / "tokens" / ".lock").mkdir()
     assert len(read_genome([FILES / "klebsiella_pKPHS6.fa"], cache=tmp_path / "taken")) == 1308
@@ -96,3 +104,6 @@ def test_kmers_are_cached_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
         assert data._gather is not None
         got.append(data._gather.tokens)
     assert len(encoded) == 3 and torch.equal(got[0], got[1]) and torch.equal(got[0], got[3])
+    other = data.genome.reverse_complement()
+    data.test_on(other, data.parts.test)
+    assert data._gather is not None and torch.equal(data._gather.tokens, data.tokenizer.encode(other.codes))
