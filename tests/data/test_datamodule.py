@@ -111,7 +111,7 @@ def test_a_long_part_is_scored_in_evenly_spread_pieces(make_data, carry_state):
     data = make_data(val_bases=100, eval_bases=300, carry_state=carry_state, eval_chunk=64)
     some, whole = data.scored_parts, data.parts
     assert [bases(some.of(stage)) for stage in STAGES] == [bases(whole.train), 100, 300]
-    with pytest.raises(UserError, match="data.eval_bases=16 is less than a window of data.seq_len=16: 17"):
+    with pytest.raises(UserError, match="eval_bases=16 is less than a window"):
         _ = make_data(eval_bases=16).scored_parts
     for stage in ("val", "test"):
         assert np.array_equal(intersect(some.of(stage), whole.of(stage)), some.of(stage))
