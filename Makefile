@@ -57,7 +57,7 @@ format: $(DONE) ## mend style and formatting
 tensorboard: $(DONE) ## the curves of every run under outputs/
 	$(BIN)/tensorboard --logdir outputs
 
-bench: $(DONE) ## speed and memory against peers, 15 minutes; table and pictures in benchmarks/results (ARGS="data use": parts)
+bench: $(DONE) ## speed and memory against peers, about 15 minutes; table and pictures in benchmarks/results (ARGS="data use": parts)
 	$(BIN)/python -m benchmarks $(ARGS)
 
 bench-scale: $(DONE) ## 3.1 Gb, 200 genomes, the time to a quality: an hour (needs ecoli: GENOSEQ_GENOME_DIR or the network)

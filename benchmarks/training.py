@@ -58,7 +58,7 @@ def trained(steps: int, *overrides: str, env: dict[str, str] | None = None) -> f
 
 def rows(quick: bool) -> Iterator[Row]:
     """Measure."""
-    steps, few, repeats = (20, 2, 1) if quick else (1500, 20, 2)
+    steps, few, repeats = (20, 2, 1) if quick else (1000, 20, 2)
 
     def beside() -> float:
         with busy_neighbour():
