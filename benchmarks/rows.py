@@ -204,8 +204,8 @@ def _draw(curves: dict[str, list[Row]], path: Path) -> None:
             some = sorted((row for row in rows if row.against == against), key=lambda row: row.at)
             axis.plot([row.at for row in some], [row.ratio for row in some], "o-", label=against)
         what, _, unit = title.partition(" | ")
-        axis.set(title=what, xlabel=unit, xscale="log")
-        axis.set_ylim(bottom=0)
+        one = f"over {rows[0].against}" if len({row.against for row in rows}) == 1 else "ours over theirs"
+        axis.set(title=what, xlabel=unit, ylabel=one, xscale="log", ylim=(0, 1.1 * max(row.ratio for row in rows)))
         axis.spines[["top", "right"]].set_visible(False)
         if len({row.against for row in rows}) > 1:
             axis.legend(frameon=False, fontsize=8)
