@@ -30,7 +30,7 @@ MOST = 1 << 18
 """Bases of the validation part that the weights are fitted to, at most."""
 PIECES, PIECE = 4, 1 << 16
 """Pieces of the training part that experts predict without having counted them, and the bases of each, at most."""
-LEAD = 64
+LEAD = 256
 """Bases before a piece of a part from which its experts begin, so that they know its first bases' contexts."""
 CONSTANT_BELOW = 20_000
 """Bases of the validation part for which the weights are constants: fewer do not tell what they depend on."""
