@@ -60,7 +60,7 @@ tensorboard: $(DONE) ## the curves of every run under outputs/
 bench: $(DONE) ## speed and memory against peers, about 15 minutes; table and pictures in benchmarks/results (ARGS="data use": parts)
 	$(BIN)/python -m benchmarks $(ARGS)
 
-bench-scale: $(DONE) ## 3.1 Gb, 200 genomes, the time to a quality: an hour (needs ecoli: GENOSEQ_GENOME_DIR or the network)
+bench-scale: $(DONE) ## 3.1 Gb, 200 genomes, the time to a quality: 12 minutes (needs ecoli: GENOSEQ_GENOME_DIR or the network)
 	$(BIN)/python -m benchmarks scale
 
 bench-quick: $(DONE) ## every benchmark at toy size, a minute, nothing written

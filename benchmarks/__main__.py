@@ -23,13 +23,10 @@ LONG = ("scale",)
 
 def show(rows: list[Row]) -> None:
     """Print rows as a table."""
-    table = Table(*HEADER[:-1])
+    table = Table(*HEADER)
     for row in rows:
-        table.add_row(*row.cells[:-1])
+        table.add_row(*row.cells)
     Console().print(table)
-    for row in rows:
-        if row.note:
-            print(f"{row.what}: {row.note}")
 
 
 def main() -> None:

@@ -7,6 +7,7 @@ its start to its end, is around it.
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -42,15 +43,17 @@ def made_up(path: Path, megabases: float, records: int | None = None, seed: int 
     return path
 
 
-def first_step(folder: Path) -> float:
+def first_step(*overrides: str, env: dict[str, str] | None = None) -> float:
     """Return the seconds from the start of the command to the first optimizer step that it logs."""
-    begin, words = time.perf_counter(), ["trainer.max_steps=1000", "trainer.log_every_n_steps=1"]
-    command = [sys.executable, "-m", "genoseq.train", "trainer=cpu", f"hydra.run.dir={folder / str(begin)}", *words]
-    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as process:
-        while not (folder / str(begin) / "metrics.csv").exists() and process.poll() is None:
-            time.sleep(0.02)
-        took = time.perf_counter() - begin
-        process.kill()
+    with tempfile.TemporaryDirectory() as folder:
+        words = ["trainer=cpu", "trainer.max_steps=1000", "trainer.log_every_n_steps=1", f"hydra.run.dir={folder}/run"]
+        begin, command = time.perf_counter(), [sys.executable, "-m", "genoseq.train", *words, *overrides]
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        with subprocess.Popen(command, env=os.environ | (env or {}), **quiet) as process:
+            while not Path(folder, "run", "metrics.csv").exists() and process.poll() is None:
+                time.sleep(0.02)
+            took = time.perf_counter() - begin
+            process.kill()
     return took
 
 
@@ -79,7 +82,7 @@ def rows(quick: bool) -> Iterator[Row]:
         helped = [sys.executable, "-m", "genoseq.train", "--help"]
         ours, import_, help_, hydra = by_turns(
             2,
-            lambda: first_step(Path(folder)),
+            first_step,
             lambda: imported("torch", "lightning.pytorch"),
             lambda: seconds(lambda: subprocess.run(helped, check=True, stdout=subprocess.DEVNULL)),
             lambda: imported("hydra"),

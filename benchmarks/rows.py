@@ -33,7 +33,6 @@ class Row:
     goal: str = ""  # of ours over theirs, such as ">= 0.9"
     curve: str = ""  # a picture's title, where several rows are points of a curve
     at: float = 0.0  # where on it
-    note: str = ""
 
     @property
     def ratios(self) -> list[float]:
@@ -61,10 +60,10 @@ class Row:
         spread = f"{self.ratio:.3g}" + (f" ({low:.3g} to {high:.3g})" if len(self.ratios) > 1 else "")
         rates = [f"{statistics.median(values):,.4g}" for values in (self.ours, self.theirs)]
         rates = [f"{float(rate.replace(',', '')):,.0f}" if "e" in rate else rate for rate in rates]
-        return [self.what, self.against, self.unit, *rates, spread, self.goal, self.verdict, self.note]
+        return [self.what, self.against, self.unit, *rates, spread, self.goal, self.verdict]
 
 
-HEADER = ("what", "against", "unit", "ours", "theirs", "ratio", "goal", "", "note")
+HEADER = ("what", "against", "unit", "ours", "theirs", "ratio", "goal", "")
 
 
 def by_turns(repeats: int, *calls: Callable[[], float]) -> list[list[float]]:
@@ -113,10 +112,10 @@ def train(*overrides: str, env: dict[str, str] | None = None) -> dict[str, Any]:
         return result | {"wall": wall, "steady": statistics.harmonic_mean(rates[1:] or rates)}
 
 
-def child(code: str, *args: str, env: dict[str, str] | None = None) -> float:
+def child(code: str, *args: str) -> float:
     """Run Python code in a process of its own; return the number after the word VALUE in its output."""
     command = [sys.executable, "-c", code, *args]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=os.environ | (env or {}))
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(done.stderr)
     return float(done.stdout.rpartition("VALUE ")[2].split()[0])
@@ -177,10 +176,8 @@ def write_table(folder: Path) -> None:
         versions = ", ".join(f"{key} {value}" for key, value in machine["versions"].items())
         lines += ["", f"## {file.stem}", "", f"`python -m benchmarks {file.stem}`, {content['date']}: "]
         lines[-1] += f"{machine['processor']}, {machine['cores']} cores; {versions}."
-        notes = any(row.note for row in rows)
-        header = HEADER if notes else HEADER[:-1]
-        lines += ["", "| " + " | ".join(header) + " |", "|" + "---|" * len(header)]
-        lines += ["| " + " | ".join(row.cells[: len(header)]) + " |" for row in rows]
+        lines += ["", "| " + " | ".join(HEADER) + " |", "|" + "---|" * len(HEADER)]
+        lines += ["| " + " | ".join(row.cells) + " |" for row in rows]
         for row in rows:
             if row.curve:
                 curves.setdefault(row.curve, []).append(row)

@@ -9,15 +9,13 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import subprocess
 import sys
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.around import made_up
+from benchmarks.around import first_step, made_up
 from benchmarks.data import memory
 from benchmarks.rows import Row, train
 
@@ -59,14 +57,7 @@ def corpus(folder: Path, genomes: int, steps: int) -> Iterator[Row]:
     rates = []
     for genome in (f"{folder}/corpus/*.fa", str(one)):
         rates.append(train(f"data.genome={genome}", *words, env=cache)["train/tokens_per_second"])
-    begin, run = time.perf_counter(), folder / "again"
-    command = [sys.executable, "-m", "genoseq.train", "trainer=cpu", f"data.genome={folder}/corpus/*.fa", *words]
-    command += ["trainer.log_every_n_steps=1", f"hydra.run.dir={run}"]
-    with subprocess.Popen(command, env=os.environ | cache, stdout=subprocess.DEVNULL) as process:
-        while not (run / "metrics.csv").exists() and process.poll() is None:
-            time.sleep(0.05)
-        first = time.perf_counter() - begin
-        process.kill()
+    first = first_step(f"data.genome={folder}/corpus/*.fa", *words, env=cache)
     what = f"{genomes} genomes of 4 Mb, steady state"
     yield Row(what, "one", "tokens/s", rates[:1], rates[1:], ">= 0.97")
     yield Row(f"{genomes} genomes, first step, from the cache", "20 s", "s", [first], [20.0], "<= 1")

@@ -54,7 +54,7 @@ def compare(
     against: str,
     unit: str,
     amounts: tuple[float, float],
-    calls: Sequence[Callable[[], object]],
+    calls: Sequence[Call],
     goal: str = "",
 ) -> Row:
     """Return a row of two rates, after one turn that does not count."""

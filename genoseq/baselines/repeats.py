@@ -62,11 +62,11 @@ def _ask(codes: Codes, intervals: Intervals, low: int, high: int, length: int, w
         # and the word that ends with an interval, which may be found later
         for i in range(max(start, begin - length), stop + (begin < stop == end)):
             for strand in range(2 if known >= length and i >= begin else 0):
-                word = turned if strand else window
-                mixed = hashed(word + np.uint64(1))
+                key = (turned if strand else window) + np.uint64(1)
+                mixed = hashed(key)
                 slot = slot_of(mixed, len(words.keys))
                 words.sieve[slot] |= np.uint8(1 << bit_of(mixed))
-                words.keys[_slot(words, word)] = word + np.uint64(1)
+                words.keys[find(words.keys, key, slot)] = key
             letter: Any = np.int64(codes[i]) if i < stop else 0
             known = known + 1 if letter else 0
             digit = np.uint64(letter - 1 & 3)

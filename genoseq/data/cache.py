@@ -54,8 +54,8 @@ def read_files(paths: Sequence[Path], cache: Path | None) -> Contents:
     for i, path in enumerate(paths):
         if path.resolve() in map(Path.resolve, paths[:i]):
             raise UserError(f"{path} is given twice: name each genome file once.")
-    large = cache is not None and sum(path.stat().st_size for path in paths if path.is_file()) * 5 > LEAST
-    if cache is None or not large or not all(path.is_file() for path in paths):
+    files = all(path.is_file() for path in paths)
+    if cache is None or not files or sum(path.stat().st_size for path in paths) * 5 <= LEAST:
         return _contents(_read(paths))
     _limit()  # refused before anything is read
     stats = [(str(path.resolve()), path.stat().st_size, path.stat().st_mtime_ns) for path in paths]
@@ -71,9 +71,9 @@ def read_files(paths: Sequence[Path], cache: Path | None) -> Contents:
         return _contents(_read(paths))
 
 
-def cached(cache: Path | None, name: str, length: int, dtype: torch.dtype, make: Callable[[], Tensor]) -> Tensor:
+def cached(cache: Path, name: str, length: int, dtype: torch.dtype, make: Callable[[], Tensor]) -> Tensor:
     """Return a tensor (length,) from the cache, made and written there if it is not: a large one of a known genome."""
-    if cache is None or length < LEAST:
+    if length < LEAST:
         return make()
     try:
         path = cache / _FOLDER / name

@@ -67,8 +67,7 @@ class Sequences:
             return None
         if wrong := _NO_NUCLEOTIDE.search(letters):
             return wrong.group()
-        bare = letters.encode()
-        bare = bare.translate(None, b" \t\r\n\v\f")
+        bare = letters.encode().translate(None, b" \t\r\n\v\f")
         upper = bare.upper()
         self.lower += len(bare.translate(None, _UPPER_CASE))
         if others := upper.translate(None, b"ACGT"):

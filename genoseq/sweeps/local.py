@@ -12,7 +12,7 @@ from typing import Any
 from genoseq.errors import UserError
 from genoseq.sweeps.jobs import Job, processes
 from genoseq.sweeps.launcher import Backend, Ended, Started
-from genoseq.sweeps.process import Process, import_ahead, thread_variables
+from genoseq.sweeps.process import Process, thread_variables
 
 _POLL = 0.1  # seconds between looks at the processes
 
@@ -103,8 +103,6 @@ class Local(Backend):
 
     def start(self, jobs: Sequence[Job]) -> None:
         """Start each job in a free slot."""
-        if self._fork:
-            import_ahead()
         for job in jobs:
             slot = self._free.pop(0)
             self._running.append((job, slot, Process(job, slot.environment, fork=self._fork)))

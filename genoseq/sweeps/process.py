@@ -48,17 +48,16 @@ def request_stop(sweep: Path, request: str) -> None:
     write_atomic(sweep / STOP, request)
 
 
-def import_ahead() -> None:
-    """Import what every job needs, which takes seconds, so that forks of this process have it at once."""
-    for name in _HEAVY:
-        with suppress(ImportError):  # the job says so
-            importlib.import_module(name)
-
-
 class _Fork:
-    """A fork of this process that runs ``python -m MODULE …``, with what subprocess.Popen has to follow it."""
+    """A fork of this process that runs ``python -m MODULE …``, with what subprocess.Popen has to follow it.
+
+    This process first imports what every job needs, which takes seconds, so that all forks have it at once.
+    """
 
     def __init__(self, command: Sequence[str], env: Mapping[str, str], log: Path) -> None:
+        for name in _HEAVY:
+            with suppress(ImportError):  # the job says so
+                importlib.import_module(name)
         context = multiprocessing.get_context("fork")  # type: ignore[attr-defined,unused-ignore]
         self._process = context.Process(target=_run, args=(command, env, log))
         # a signal in between would find the handler of this process in that one
@@ -113,7 +112,7 @@ class Process:
     """Start a job's command in a process group of its own, its output appended to the job's log.
 
     A Ctrl-C in the terminal does not reach it, nor do the signals in `blocked`. On Linux it gets SIGTERM when the
-    thread that started it is gone. With `fork` it is a fork of this process, which `import_ahead` has prepared.
+    thread that started it is gone. With `fork`, a Python module runs in a fork of this process.
     """
 
     def __init__(
